@@ -1,0 +1,46 @@
+# `make` alone lists the commands.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+
+.PHONY: help demo test check theory bench gold lock clean
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --no-index --editable .
+	@touch $(STAMP)
+
+demo: $(STAMP) ## make the environment, run the whole loop on real data, print where the reports are
+	$(BIN)/lull demo
+
+check: $(STAMP) ## lint, types, imports and quick tests, under a minute
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q -m "not theory and not prefect and not demo"
+
+test: $(STAMP) ## everything: check, theory, Prefect and the demo
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+theory: $(STAMP) ## the simulator against closed forms
+	$(BIN)/python -m pytest -q -m theory
+
+bench: $(STAMP) ## print speeds: command line, windows, queues, gateway, the demo stage by stage
+	for f in tests/benchmarks/bench_*.py; do echo "== $$f"; $(BIN)/python $$f || exit 1; done
+
+gold: $(STAMP) ## accept the report pages as they are now
+	LULL_ACCEPT_GOLD=1 $(BIN)/python -m pytest -q tests/reports
+
+lock: ## resolve requirements.lock anew (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --no-header --no-annotate --group dev --all-extras -o requirements.lock pyproject.toml
+
+clean: ## remove the environment and the caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
