@@ -1,0 +1,38 @@
+"""
+Lull's simulator: SimPy decides what changes, compiled kernels compute what happens in between.
+
+Names are loaded when they are first used, so that importing one room does not pay for the others.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from simulation.data_plane.fcfs import serve_queue
+    from simulation.experiment import simulate
+    from simulation.plan import Plan
+    from simulation.planning.windows import find_windows
+    from simulation.scenario import Scenario
+    from simulation.traffic.forecast import forecast
+    from simulation.traffic.read_history import read_history
+    from simulation.verdict import judge
+
+__all__ = ["Plan", "Scenario", "find_windows", "forecast", "judge", "read_history", "serve_queue", "simulate"]
+
+_HOMES = {
+    "Plan": "simulation.plan",
+    "Scenario": "simulation.scenario",
+    "find_windows": "simulation.planning.windows",
+    "forecast": "simulation.traffic.forecast",
+    "judge": "simulation.verdict",
+    "read_history": "simulation.traffic.read_history",
+    "serve_queue": "simulation.data_plane.fcfs",
+    "simulate": "simulation.experiment",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'simulation' has no attribute {name!r}")
+    # A submodule of the same name (simulation.forecast would be one) must not hide the function.
+    return getattr(import_module(_HOMES[name]), name)
