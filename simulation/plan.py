@@ -1,0 +1,308 @@
+"""
+The plan: one validated file that says what is retrained, when, beside which traffic, and under which limits.
+
+Start at `Plan`; `read_plan` and `write_plan` in `simulation/plan_file.py` are its way to and from YAML.
+Every quantity carries its unit in its name, every section refuses keys it does not know.
+"""
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from simulation.errors import InvalidPlan
+
+Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Count = Annotated[int, Field(ge=1)]
+LocalTime = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="wall clock, HH:MM")]
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+class Section(BaseModel):
+    """What all sections share: frozen once read, unknown keys refused, no NaN or infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Slo(Section):
+    """What users were promised: `good_ratio` of requests answered without error within `latency_ms`."""
+
+    latency_ms: Positive
+    good_ratio: Annotated[float, Field(gt=0.0, lt=1.0)]
+    user_impact: Annotated[str, Field(min_length=10, description="what a user notices when it is broken")]
+
+
+class ServiceTime(Section):
+    """How long one request occupies one server when nothing else runs."""
+
+    mean_ms: Positive
+    scv: NonNegative = Field(1.0, description="squared coefficient of variation: variance / mean²")
+    distribution: Literal["deterministic", "exponential", "erlang", "lognormal", "hyperexponential"] = "lognormal"
+    calibrated: bool = Field(False, description="true once fitted on the real pool; a verdict says when it is not")
+
+
+class Client(Section):
+    """How callers behave: how long they wait, how often and how fast they try again."""
+
+    timeout_ms: Positive | None = None
+    retries: Annotated[int, Field(ge=0, le=20)] = 0
+    backoff_ms: NonNegative = 0.0
+    jitter_ratio: Ratio = 0.0
+    retry_budget_ratio: Ratio | None = Field(None, description="retries allowed per first attempt; none: unlimited")
+
+
+class Serving(Section):
+    """The pool that must not notice."""
+
+    pool: Annotated[str, Field(min_length=1)]
+    replicas: Annotated[int, Field(ge=1, le=1000)]
+    servers_per_replica: Annotated[int, Field(ge=1, le=1000)] = 1
+    queue_limit: Annotated[int, Field(ge=0)] | None = Field(None, description="waiting places; none: no limit")
+    service_time: ServiceTime
+    client: Client = Client()
+    slo: Slo
+    storage_path: str = "serving"
+
+    @property
+    def servers(self) -> int:
+        """Requests that the pool can work on at once."""
+        return self.replicas * self.servers_per_replica
+
+    @property
+    def capacity_rps(self) -> float:
+        """Requests per second that the pool can finish when all servers are busy and nothing slows them."""
+        return self.servers / (self.service_time.mean_ms / 1000.0)
+
+
+class Traffic(Section):
+    """Which request history stands for the nights to come."""
+
+    history: Annotated[str, Field(min_length=1, description="a shipped name or a file")]
+    time_zone: str
+    shift_weeks: Annotated[int, Field(ge=0)] = Field(0, description="whole weeks by which the history is moved forward")
+    keep_ratio: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0, description="share of the recorded requests that this pool serves: each is kept with this probability"
+    )
+    history_digest: str | None = Field(None, description="SHA-256 of the history that the plan was made from")
+
+
+class WindowSection(Section):
+    """When the heavy work may run: a rule in local time, its reserve, and why it was chosen."""
+
+    time_zone: str
+    starts_at_local: LocalTime
+    duration_min: Annotated[float, Field(gt=0.0, le=1440.0)]
+    weekdays: tuple[Weekday, ...] = WEEKDAYS
+    threshold_rps: Positive = Field(description="load below which the pool is called quiet")
+    rollback_reserve_min: NonNegative = Field(5.0, description="kept free at the end for a way back")
+    reason: str = ""
+
+    @model_validator(mode="after")
+    def _leaves_room(self) -> Self:
+        if not self.weekdays or len(set(self.weekdays)) != len(self.weekdays):
+            raise ValueError("weekdays must name at least one day, and none twice")
+        if self.rollback_reserve_min >= self.duration_min:
+            raise ValueError(
+                f"rollback_reserve_min {self.rollback_reserve_min:g} leaves nothing of duration_min "
+                f"{self.duration_min:g}; shorten the reserve or lengthen the window"
+            )
+        return self
+
+
+class Stage(Section):
+    """One step of the training job, with what it takes and what it does to serving while it runs."""
+
+    name: Annotated[str, Field(min_length=1)]
+    minutes_p50: Positive
+    minutes_p95: Positive
+    cpus: NonNegative = 1.0
+    memory_gib: NonNegative = 1.0
+    io_mib_s: NonNegative = 0.0
+    serving_slowdown: Annotated[float, Field(ge=1.0)] = Field(1.0, description="factor on service times beside it")
+    pausable: bool = False
+    retries: Annotated[int, Field(ge=0, le=10)] = 1
+
+    @model_validator(mode="after")
+    def _quantiles_in_order(self) -> Self:
+        if self.minutes_p95 < self.minutes_p50:
+            raise ValueError(f"minutes_p95 {self.minutes_p95:g} is below minutes_p50 {self.minutes_p50:g}")
+        return self
+
+
+class Envelope(Section):
+    """Hard limits of the training process."""
+
+    cpus: Positive = 1.0
+    threads: Count = 1
+    nice: Annotated[int, Field(ge=0, le=19)] = 10
+    memory_gib: Positive = 2.0
+    minutes: Positive = 60.0
+
+
+class Training(Section):
+    """What is trained, on which data, in which stages."""
+
+    model: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")]
+    data: Annotated[str, Field(min_length=1, description="a shipped name or a file")]
+    rounds: Count = 200
+    segment_rounds: Count = 50
+    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
+    num_leaves: Annotated[int, Field(ge=2, le=4096)] = 31
+    min_data_in_leaf: Count = 50
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 1
+    calibration_ratio: Annotated[float, Field(ge=0.0, lt=0.9)] = Field(0.2, description="share kept for calibration")
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    envelope: Envelope = Envelope()
+    storage_path: str = "training"
+
+    @model_validator(mode="after")
+    def _stage_names_differ(self) -> Self:
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) != len(names):
+            raise ValueError(f"two stages share a name in {names}")
+        if all(stage.name != "train" for stage in self.stages):
+            raise ValueError(f"no stage is called 'train' among {names}")
+        return self
+
+
+class Trigger(Section):
+    """From an observation to an action: acts when the limit is passed for `for_s`, lets go below `clears_below`."""
+
+    name: Annotated[str, Field(min_length=1)]
+    observe: Literal["p99_ms", "bad_ratio", "error_ratio", "load_rps", "queue_length"]
+    above: NonNegative
+    clears_below: NonNegative
+    for_s: NonNegative = 0.0
+    clears_for_s: NonNegative = 60.0
+    action: Literal["pause", "stop"] = "pause"
+
+    @model_validator(mode="after")
+    def _has_hysteresis(self) -> Self:
+        if self.clears_below > self.above:
+            raise ValueError(f"clears_below {self.clears_below:g} lies over above {self.above:g}: it would flap")
+        return self
+
+
+class Gate(Section):
+    """
+    A rule from evidence to a verdict, on the difference challenger − champion in the direction "worse is larger".
+
+    role: `success` must be better for sure, `guardrail` must not be worse by more than `margin` for sure,
+    `quality` bounds the challenger's own value.
+    """
+
+    metric: Literal[
+        "auc", "log_loss", "brier", "calibration_error", "score_shift", "group_log_loss", "latency_ms", "failed_ratio"
+    ]
+    role: Literal["success", "guardrail", "quality"]
+    margin: NonNegative = 0.0
+
+
+class Evaluation(Section):
+    """How champion and challenger are held against each other."""
+
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    minimum_rows: Count = Field(2000, description="distinct labelled rows below which nothing is decided")
+    minimum_group: Count = Field(100, description="groups smaller than this are not shown")
+    bootstrap_draws: Annotated[int, Field(ge=100, le=100_000)] = 1000
+    gates: Annotated[tuple[Gate, ...], Field(min_length=1)]
+
+
+class Rollout(Section):
+    """How traffic moves to the new model."""
+
+    shadow_requests: Count = 200
+    canary_ratios: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = (0.1, 0.5)
+    requests_per_step: Count = 100
+    max_failed_ratio: Ratio = 0.01
+    step_timeout_s: Positive = 60.0
+    keep_warm_min: NonNegative = 60.0
+
+    @model_validator(mode="after")
+    def _ratios_grow(self) -> Self:
+        if list(self.canary_ratios) != sorted(set(self.canary_ratios)):
+            raise ValueError(f"canary_ratios must grow, got {list(self.canary_ratios)}")
+        return self
+
+
+class Approvals(Section):
+    """Whether a person must agree before promotion."""
+
+    required: bool = False
+
+
+class Acceptance(Section):
+    """What the simulation must show, and how surely, before the plan may be deployed."""
+
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    max_breach_probability: Ratio = Field(0.2, description="P(the night misses the SLO), per scenario")
+    min_finish_probability: Ratio = Field(0.8, description="P(training is done before the cutoff), per scenario")
+    replications: Annotated[int, Field(ge=2, le=100_000)] = 20
+    allow_uncalibrated: bool = False
+    certificate_valid_hours: Positive = 24.0
+    scenarios: tuple[str, ...] = ()
+
+
+class Costs(Section):
+    """What an hour costs, in any one currency."""
+
+    currency: str = "EUR"
+    replica_hour: NonNegative = 0.0
+    training_cpu_hour: NonNegative = 0.0
+
+
+class Plan(Section):
+    """
+    Everything that a night of retraining is bound to; frozen, validated, with a digest.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        Through the constructor. `simulation.plan_file.read_plan` turns it into one sentence (`InvalidPlan`).
+    """
+
+    format: Literal[1] = 1
+    name: Annotated[str, Field(min_length=1, pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    profile: Literal["demo", "production"] = Field("production", description="demo allows a simulated clock")
+    serving: Serving
+    traffic: Traffic
+    window: WindowSection
+    training: Training
+    triggers: tuple[Trigger, ...] = ()
+    evaluation: Evaluation
+    rollout: Rollout = Rollout()
+    approvals: Approvals = Approvals()
+    acceptance: Acceptance = Acceptance()
+    costs: Costs = Costs()
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Self:
+        names = [trigger.name for trigger in self.triggers]
+        if len(set(names)) != len(names):
+            raise ValueError(f"triggers: two share a name in {names}")
+        if self.training.storage_path.strip("/") == self.serving.storage_path.strip("/"):
+            raise ValueError("training.storage_path is the same as serving.storage_path; give training its own")
+        if self.training.envelope.threads > 4 * self.training.envelope.cpus:
+            raise ValueError("training.envelope.threads is over four per CPU; lower threads or raise cpus")
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, in the order of the fields, as it stands in YAML and JSON."""
+        return self.model_dump(mode="json")
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the canonical JSON form: equal plans, equal digests, whatever their comments."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def stage(self, name: str) -> Stage:
+        """Return the stage of that name, or raise `InvalidPlan`."""
+        for stage in self.training.stages:
+            if stage.name == name:
+                return stage
+        names = ", ".join(stage.name for stage in self.training.stages)
+        raise InvalidPlan(f"plan {self.name}: no stage is called {name!r}; the stages are {names}")

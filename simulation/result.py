@@ -1,0 +1,64 @@
+"""What simulations return: frozen, plain, and able to become a pandas frame."""
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Trial:
+    """
+    One scenario with one seed. Minutes count from the opening of the window; the judged span runs from the opening
+    to half an hour after the close. Per-minute tuples begin half an hour before the opening.
+    """
+
+    scenario: str
+    seed: int
+    n_requests: int
+    n_bad: int
+    is_breach: bool
+    good_ratio: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    p999_ms: float
+    has_finished: bool
+    finish_min: float
+    paused_min: float
+    max_queue: int
+    is_overloaded: bool
+    in_flight: int
+    offered_per_min: tuple[int, ...]
+    bad_per_min: tuple[int, ...]
+    queue_per_min: tuple[int, ...]
+    steps: tuple[tuple[float, float, str], ...]
+    events: tuple[tuple[float, str], ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All trials of one plan, in the order scenario by scenario and seed by seed, and where they come from."""
+
+    trials: tuple[Trial, ...]
+    provenance: dict[str, Any]
+
+    def of(self, scenario: str) -> tuple[Trial, ...]:
+        """Return the trials of one scenario."""
+        return tuple(trial for trial in self.trials if trial.scenario == scenario)
+
+    def scenarios(self) -> tuple[str, ...]:
+        """Return the scenarios' names in the order in which they were run."""
+        return tuple(dict.fromkeys(trial.scenario for trial in self.trials))
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return one row per trial, provenance in `.attrs`."""
+        import pandas as pd
+
+        wide = {"offered_per_min", "bad_per_min", "queue_per_min", "steps", "events"}
+        frame = pd.DataFrame([{k: v for k, v in asdict(t).items() if k not in wide} for t in self.trials])
+        for name, value in self.provenance.items():
+            frame.attrs[name] = value
+        return frame
