@@ -1,0 +1,1 @@
+"""Lull's reports: saved results become pages."""

@@ -1,0 +1,262 @@
+"""The plan page: which window was chosen and why, and what the simulator says of the night."""
+
+import shlex
+from functools import partial
+from typing import Any
+
+from reports import plots
+from reports.cycle_files import CycleFiles
+from reports.page import Again, Block, Bullets, Note, Page, Plot, Section, Table, Text, Tone
+from reports.records import NightRecord, PlanRecord
+from reports.wording import UNKNOWN, count, moment, number, percent, plural, short, spread, utc
+from simulation.errors import InvalidScenario
+from simulation.scenario import read_scenario
+
+TONES: dict[str, Tone] = {"holds": "good", "fails": "bad", "not enough evidence": "open"}
+UNCALIBRATED = (
+    "The service model is uncalibrated: its service times are assumed, not fitted on the real pool. "
+    "The verdict says what follows from that assumption, not what the real pool will do."
+)
+
+
+def plan_page(files: CycleFiles) -> Page:
+    """Return the page about a cycle's window, plan and simulated nights."""
+    plan, certificate = files.plan.record, files.certificate.record
+    caveats = [Note(p, "bad") for p in (files.plan.problem, files.certificate.problem) if p]
+    if certificate is not None and not certificate["is_calibrated"]:
+        caveats.append(Note(UNCALIBRATED))
+    if plan is not None:
+        caveats += _clock_caveats(plan)
+    sections: list[Section] = []
+    if plan is not None:
+        sections += [_window_section(plan), _history_section(plan)]
+    sections.append(_verdict_section(files))
+    if plan is not None and plan.nights:
+        sections.append(_nights_section(plan))
+    return Page(
+        name="plan",
+        title=f"Plan · cycle {files.name}",
+        question="When may the model be retrained, and will anybody notice?",
+        answer=_answer(files),
+        tone=TONES.get(certificate["answer"], "open") if certificate is not None else "open",
+        caveats=tuple(caveats),
+        sections=tuple(sections),
+        again=_again(files),
+    )
+
+
+def verdict_words(certificate: dict[str, Any]) -> str:
+    """Return the simulator's verdict in words, never without saying that its service model is uncalibrated."""
+    mark = "" if certificate["is_calibrated"] else " (uncalibrated)"
+    return f"{certificate['answer']}{mark}"
+
+
+def _answer(files: CycleFiles) -> str:
+    plan, certificate = files.plan.record, files.certificate.record
+    if plan is None:
+        text = "The plan's record cannot be read." if files.plan.problem else "Planning has not happened yet."
+    elif not plan.windows:
+        text = "No window was found."
+    else:
+        first = plan.windows[0]
+        text = (
+            f"In the window that opens {moment(first.opens_at, plan.time_zone)} ({plan.time_zone}) "
+            f"and closes {moment(first.closes_at, plan.time_zone)}."
+        )
+    if certificate is None:
+        state = "cannot be read" if files.certificate.problem else "has not been issued yet"
+        return f"{text} The simulator's certificate {state}."
+    return f"{text} The simulator's verdict: {verdict_words(certificate)}."
+
+
+def _clock_caveats(plan: PlanRecord) -> list[Note]:
+    notes = []
+    if plan.is_clock_simulated:
+        notes.append(
+            Note(f"The clock of this cycle is simulated: it stood at {moment(plan.now)} when the plan was made.")
+        )
+    if plan.history_shift_weeks:
+        weeks = plural(plan.history_shift_weeks, "whole week")
+        notes.append(
+            Note(f"The request history is real but older: it was moved forward by {weeks}, so weekdays and hours keep.")
+        )
+    return notes
+
+
+def _window_section(plan: PlanRecord) -> Section:
+    rows = tuple(
+        (
+            str(i),
+            w.opens_local if plan.time_zone in w.opens_local else moment(w.opens_at, plan.time_zone),
+            moment(w.opens_at).removesuffix(" UTC"),
+            number(w.mean_load_rps),
+            number(w.p95_load_rps),
+            percent(w.probability_below),
+            count(w.expected_requests),
+            w.reason,
+        )
+        for i, w in enumerate(plan.windows, start=1)
+    )
+    numeric = ("Rank", "Mean load (requests/s)", "95 % load (requests/s)", "P(below threshold)", "Requests expected")
+    table = Table(
+        f"The best window of each coming day, quietest first; the first was chosen. "
+        f"Quiet means below {number(plan.threshold_rps)} requests/s.",
+        ("Rank", f"Opens ({plan.time_zone})", "Opens (UTC)", *numeric[1:], "Why"),
+        rows,
+        (*numeric, f"Opens ({plan.time_zone})", "Opens (UTC)"),
+        tuple("good" if i == 0 else "plain" for i in range(len(rows))),
+    )
+    blocks: list[Block] = [Text(f"The first one was chosen: {plan.windows[0].reason}")] if plan.windows else []
+    blocks.append(table)
+    if plan.windows:
+        first = plan.windows[0]
+        draw = partial(
+            plots.load_and_windows,
+            history_start=utc(plan.history_load_start),
+            history_rps=plan.history_load_rps,
+            forecast_start=utc(plan.forecast_start),
+            forecast_step_s=plan.forecast_step_s,
+            p05_rps=plan.forecast_p05_rps,
+            p50_rps=plan.forecast_p50_rps,
+            p95_rps=plan.forecast_p95_rps,
+            threshold_rps=plan.threshold_rps,
+            window=(utc(first.opens_at), utc(first.closes_at)),
+            time_zone=plan.time_zone,
+            source=plan.history_name,
+        )
+        blocks.append(
+            Plot(
+                draw,
+                "Load seen and forecast in requests per second; the band reaches from the 5 % to the 95 % "
+                "quantile, the green stripe is the chosen window.",
+            )
+        )
+    if plan.next_openings:
+        opens = "; ".join(moment(text, plan.time_zone) for text in plan.next_openings)
+        blocks.append(Text(f"The plan's window rule opens next ({plan.time_zone}): {opens}."))
+    return Section("Which window, and why", tuple(blocks))
+
+
+def _history_section(plan: PlanRecord) -> Section:
+    blocks: list[Block] = [
+        Text(
+            f"{plan.history_name}: requests per {plan.history_step_s} s from {moment(plan.history_start)} "
+            f"to {moment(plan.history_end)}."
+        )
+    ]
+    if plan.history_quality:
+        blocks.append(Bullets(tuple(plan.history_quality)))
+    return Section("The request history", tuple(blocks))
+
+
+def _verdict_section(files: CycleFiles) -> Section:
+    certificate = files.certificate.record
+    if certificate is None:
+        text = files.certificate.problem or "The plan has not been simulated yet."
+        return Section("What the simulator says", (Note(text),))
+    rows, tones = [], []
+    for s in certificate["scenarios"]:
+        p99 = s["p99_ms"]
+        rows.append(
+            (
+                s["scenario"],
+                s["answer"] + ("" if certificate["is_calibrated"] else " (uncalibrated)"),
+                _share(s["p_slo_breach"]),
+                _share(s["p_finish_in_window"]),
+                f"{number(p99['value'])} ({spread(number(p99['low']), number(p99['high']))})",
+                number(s["expected_bad_requests"]["value"]),
+                number(s["finish_min_p95"]),
+                number(s["paused_min"]),
+                count(s["n_trials"]),
+            )
+        )
+        tones.append(TONES.get(s["answer"], "open"))
+    columns = (
+        "Scenario", "Verdict", "P(SLO missed)", "P(done in time)", "p99 (ms)", "Bad requests per night",
+        "Done by, 95 % (min)", "Paused (min)", "Nights",
+    )  # fmt: skip
+    reasons = [
+        " ".join((f"{s['scenario']}:", *_question(s["scenario"]), *s["reasons"])) for s in certificate["scenarios"]
+    ]
+    return Section(
+        "What the simulator says",
+        (
+            Text(f"Verdict: {verdict_words(certificate)}."),
+            Bullets(tuple(certificate["reasons"])),
+            Table(
+                "Each scenario over its simulated nights; in brackets the interval at the plan's confidence. Minutes "
+                "count from the opening of the window.",
+                columns, tuple(rows), columns[2:], tuple(tones),
+            ),
+            Text("What each scenario asks, and the bounds that decide:"),
+            Bullets(tuple(reasons)),
+        ),
+    )  # fmt: skip
+
+
+def _share(estimate: dict[str, float | None]) -> str:
+    return f"{percent(estimate['value'])} ({spread(percent(estimate['low']), percent(estimate['high']))})"
+
+
+def _question(name: str) -> tuple[str, ...]:
+    """Return what a ready scenario asks; a planner's own scenario is not kept in the certificate."""
+    try:
+        return (read_scenario(name).question,)
+    except InvalidScenario:
+        return ()
+
+
+def _nights_section(plan: PlanRecord) -> Section:
+    blocks: list[Block] = [
+        Text("One simulated night per scenario, by the minute. A request (req) is bad if it fails or is too late.")
+    ]
+    for night in plan.nights:
+        blocks.append(Plot(partial(plots.night, night), _night_words(night)))
+        if night.events:
+            told = (f"{i}. {at:+.1f} min: {text}" for i, (at, text) in enumerate(night.events, start=1))
+            blocks.append(Bullets(tuple(told)))
+    return Section("The simulated nights", tuple(blocks))
+
+
+def _night_words(night: NightRecord) -> str:
+    bad, offered = sum(night.bad_per_min), sum(night.offered_per_min)
+    done = f"the last training step ended after {max(e for _, e, _ in night.steps):.0f} min" if night.steps else (
+        "no training step ran"
+    )  # fmt: skip
+    return (
+        f"{night.scenario}, seed {night.seed}: {count(bad)} of {count(offered)} requests bad, "
+        f"longest queue {count(max(night.queue_per_min, default=0))}, {done}."
+    )
+
+
+def _again(files: CycleFiles) -> Again:
+    plan, certificate = files.plan.record, files.certificate.record
+    commands = [
+        "lull demo --home DIR   # a fresh directory begins with the first month",
+        f"lull simulate {shlex.quote(str(files.folder / 'plan.yaml'))} --certificate again.json",
+    ]
+    facts: list[tuple[str, str]] = []
+    if plan is not None:
+        commands.insert(1, f"lull windows {shlex.quote(plan.history_name)} --timezone {plan.time_zone} "
+                           f"--duration {_minutes(plan)}")  # fmt: skip
+        facts += [("plan", plan.plan_name), ("plan digest", short(plan.plan_digest))]
+        facts += [("seed of the nights shown", ", ".join(f"{n.scenario} {n.seed}" for n in plan.nights) or UNKNOWN)]
+    if certificate is not None:
+        made = certificate["provenance"]
+        facts += [
+            ("scenarios", ", ".join(s["scenario"] for s in certificate["scenarios"])),
+            ("seeds", f"{made.get('first_seed', UNKNOWN)} and up, {made.get('replications', UNKNOWN)} per scenario"),
+            ("night simulated", moment(made["opens_at"]) if "opens_at" in made else UNKNOWN),
+            ("history digest", short(certificate["history_digest"])),
+            ("simulator's code digest", short(made.get("code_digest"))),
+            ("certificate digest", short(certificate["digest"])),
+            ("certificate valid", f"{moment(certificate['issued_at'])} to {moment(certificate['expires_at'])}"),
+        ]
+    return Again(tuple(commands), tuple(facts))
+
+
+def _minutes(plan: PlanRecord) -> str:
+    if not plan.windows:
+        return "120"
+    first = plan.windows[0]
+    return f"{(utc(first.closes_at) - utc(first.opens_at)).total_seconds() / 60:g}"

@@ -1,0 +1,167 @@
+"""What the pages say: every caveat where the verdict stands, figures as recorded, and one gold file."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+
+from reports import records
+from reports.cycle_files import CycleFiles, read_cycle
+from reports.page import Page, Table, Text
+from reports.pages import index_page, page_of
+from reports.publish import markdown_for
+from reports.records import save_record
+from tests.reports import samples
+
+GOLD = Path(__file__).parent / "gold"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return samples.write_cycle(tmp_path)
+
+
+def tables(page: Page) -> list[Table]:
+    return [block for section in page.sections for block in section.blocks if isinstance(block, Table)]
+
+
+def words(page: Page) -> str:
+    texts = [b.text for s in page.sections for b in s.blocks if isinstance(b, Text)]
+    return " ".join([page.answer, *(c.text for c in page.caveats), *texts])
+
+
+@pytest.mark.parametrize("name", ["plan", "training", "evaluation", "promotion", "drift"])
+def test_a_record_comes_back_as_it_was_saved(tmp_path: Path, name: str) -> None:
+    record = getattr(samples, name)()
+    save_record(record, tmp_path / "record.json")
+    kind: type = getattr(records, type(record).__name__)
+    # repr: NaN is not equal to itself, and stands in the samples on purpose.
+    assert repr(records.load_record(kind, tmp_path / "record.json")) == repr(record)
+
+
+def test_a_verdict_is_never_shown_without_its_uncalibrated_mark(folder: Path) -> None:
+    files = read_cycle(folder)
+    plan, index = page_of(files, "plan"), index_page([files])
+    assert "not enough evidence (uncalibrated)" in plan.answer
+    assert any("uncalibrated" in caveat.text for caveat in plan.caveats)
+    scenarios = next(t for t in tables(plan) if t.columns[0] == "Scenario")
+    assert all("(uncalibrated)" in str(row[1]) for row in scenarios.rows)
+    assert "(uncalibrated)" in index.answer
+    assert "(uncalibrated)" in str(tables(index)[0].rows[0])
+
+
+def test_a_calibrated_verdict_carries_no_such_mark(folder: Path) -> None:
+    samples.write_certificate(folder, samples.certificate(calibrated=True))
+    assert "uncalibrated" not in words(page_of(read_cycle(folder), "plan"))
+
+
+def test_the_plan_page_says_that_clock_and_history_are_moved(folder: Path) -> None:
+    text = words(page_of(read_cycle(folder), "plan"))
+    assert "The clock of this cycle is simulated: it stood at 2010-05-03 00:00 UTC" in text
+    assert "moved forward by 615 whole weeks" in text
+    real = dataclasses.replace(samples.plan(), is_clock_simulated=False, history_shift_weeks=0)
+    save_record(real, folder / "plan.json")
+    text = words(page_of(read_cycle(folder), "plan"))
+    assert "clock" not in text
+    assert "moved forward" not in text
+
+
+def test_the_chosen_window_is_told_in_local_time_with_its_reason(folder: Path) -> None:
+    page = page_of(read_cycle(folder), "plan")
+    assert page.answer.startswith(
+        "In the window that opens Mon 2010-05-03 04:20 (Europe/Paris) and closes Mon 2010-05-03 06:20."
+    )
+    ranking = tables(page)[0]
+    assert [row[0] for row in ranking.rows] == ["1", "2", "3", "4", "5", "6", "7"]
+    assert ranking.tones[0] == "good"
+    assert samples.window(0).reason in words(page)
+
+
+def test_a_scenario_shows_both_probabilities_and_p99_with_their_intervals(folder: Path) -> None:
+    scenarios = next(t for t in tables(page_of(read_cycle(folder), "plan")) if t.columns[0] == "Scenario")
+    rows = {row[0]: row for row in scenarios.rows}
+    assert rows["retry-storm"][2:5] == ("5 % (0.3 % to 22 %)", "100 % (86 % to 100 %)", "118 (109 to 128)")
+    assert rows["twice-the-data"][6] == "not known"
+
+
+def test_a_plan_can_be_simulated_again_from_the_page(folder: Path) -> None:
+    again = page_of(read_cycle(folder), "plan").again
+    assert any(command.startswith("lull demo --home") for command in again.commands)
+    # Not over the cycle's own certificate.
+    assert f"lull simulate {folder / 'plan.yaml'} --certificate again.json" in again.commands
+    facts = dict(again.facts)
+    assert facts["plan digest"] == "a1" * 6
+    assert facts["seeds"] == "1 and up, 20 per scenario"
+
+
+def test_a_metric_without_interval_says_so(folder: Path) -> None:
+    gate = next(t for t in tables(page_of(read_cycle(folder), "cycle")) if t.columns[0] == "Metric")
+    assert {row[0]: row[4] for row in gate.rows}["Brier score"] == "-0.0018 (no interval)"
+    assert gate.tones == ("good", "good", "open", "bad")
+
+
+def test_hidden_groups_are_counted_and_never_named(folder: Path) -> None:
+    assert "1 group is smaller than the plan's minimum and not shown." in words(page_of(read_cycle(folder), "cycle"))
+
+
+def test_a_promotion_that_lost_nothing_says_none_failed(folder: Path) -> None:
+    page = page_of(read_cycle(folder), "promotion")
+    assert "None of the 507 requests sent meanwhile failed." in page.answer
+    assert (page.tone, page.caveats) == ("good", ())
+
+
+def test_failed_requests_are_told_in_the_answer_and_colour_it(folder: Path) -> None:
+    save_record(samples.promotion(failed=2), folder / "promotion.json")
+    page = page_of(read_cycle(folder), "promotion")
+    assert "2 of the 507 requests sent meanwhile failed." in page.answer
+    assert page.tone == "bad"
+
+
+def test_counts_that_do_not_add_up_are_not_passed_over(folder: Path) -> None:
+    save_record(dataclasses.replace(samples.promotion(), sent=600), folder / "promotion.json")
+    text = words(page_of(read_cycle(folder), "promotion"))
+    assert "600 requests were sent, 507 are accounted for by slot or as failed" in text
+
+
+def test_no_traffic_is_no_proof_that_nothing_failed(folder: Path) -> None:
+    quiet = dataclasses.replace(samples.promotion(), sent=0, answered_by_slot={}, answered_by_version={})
+    save_record(quiet, folder / "promotion.json")
+    assert "nothing is shown about lost requests" in page_of(read_cycle(folder), "promotion").answer
+
+
+@pytest.mark.parametrize(
+    ("verdict", "sentence", "tone"),
+    [
+        ("held", "was held back", "open"),
+        ("rolled back", "was rolled back", "bad"),
+        ("promoted", "was promoted", "good"),
+    ],
+)
+def test_each_outcome_of_a_rollout_has_its_sentence(folder: Path, verdict: str, sentence: str, tone: str) -> None:
+    save_record(dataclasses.replace(samples.promotion(), verdict=verdict), folder / "promotion.json")
+    page = page_of(read_cycle(folder), "promotion")
+    assert sentence in page.answer
+    assert page.tone == tone
+
+
+def test_drifted_columns_come_by_importance_and_unknown_importance_last(folder: Path) -> None:
+    page = page_of(read_cycle(folder), "drift")
+    assert [row[0] for row in tables(page)[0].rows] == ["euribor3m", "nr_employed", "age", "job", "month"]
+    assert page.answer.endswith("most important to the model: euribor3m, nr_employed and age.")
+
+
+def test_the_index_lists_the_newest_cycle_first(tmp_path: Path) -> None:
+    cycles: list[CycleFiles] = [read_cycle(samples.write_cycle(tmp_path, name)) for name in ("2010-06", "2010-05")]
+    page = index_page(cycles)
+    assert [row[0] for row in tables(page)[0].rows] == ["2010-06", "2010-05"]
+    assert page.answer.startswith("Cycle 2010-06: From the request history worldcup98")
+
+
+@pytest.mark.parametrize("name", ["cycle", "promotion"])
+def test_markdown_is_as_in_the_gold_file(tmp_path: Path, name: str) -> None:
+    samples.write_cycle(tmp_path)
+    text, gold = markdown_for(tmp_path, "2010-05", name), GOLD / f"{name}.md"
+    if os.environ.get("LULL_ACCEPT_GOLD") == "1":
+        gold.write_text(text, encoding="utf-8")
+    assert text == gold.read_text(encoding="utf-8")
