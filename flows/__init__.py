@@ -1,0 +1,1 @@
+"""Lull's flows: when things happen, and in which order."""

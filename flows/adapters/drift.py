@@ -1,0 +1,62 @@
+"""Drift between two sets of rows, by Evidently's default tests; its own page beside ours."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.domain.features import FeatureSchema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class ColumnDrift:
+    """One column's test: `value` is a distance or a p-value by the method's name."""
+
+    column: str
+    method: str
+    value: float
+    threshold: float
+    is_drifted: bool
+
+
+@dataclass(frozen=True)
+class DriftResult:
+    """All columns' tests, the share that drifted, and Evidently's version."""
+
+    columns: tuple[ColumnDrift, ...]
+    share_drifted: float
+    version: str
+
+
+def measure_drift(reference: "pd.DataFrame", current: "pd.DataFrame", schema: FeatureSchema, page: Path) -> DriftResult:
+    """Test every feature of `current` against `reference` and write Evidently's page to `page`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Evidently's own imports warn; nothing of it is ours to mend
+        import evidently
+        from evidently import DataDefinition, Dataset, Report
+        from evidently.presets import DataDriftPreset
+
+        numbers = [c.name for c in schema.columns if c.kind == "number"]
+        categories = [c.name for c in schema.columns if c.kind == "category"]
+        definition = DataDefinition(numerical_columns=numbers, categorical_columns=categories)
+
+        def dataset(frame: "pd.DataFrame") -> Dataset:
+            plain = frame[list(schema.names)].astype(dict.fromkeys(numbers, "float64"))
+            return Dataset.from_pandas(plain.astype(dict.fromkeys(categories, object)), data_definition=definition)
+
+        snapshot = Report([DataDriftPreset()]).run(dataset(current), dataset(reference))
+        page.parent.mkdir(parents=True, exist_ok=True)
+        snapshot.save_html(str(page))
+    columns, share = [], float("nan")
+    for metric in snapshot.dict()["metrics"]:
+        config, value = metric["config"], metric["value"]
+        if "column" in config:
+            method, threshold = str(config.get("method")), float(config.get("threshold"))
+            drifted = float(value) < threshold if "p_value" in method else float(value) >= threshold
+            columns.append(ColumnDrift(config["column"], method, float(value), threshold, drifted))
+        elif isinstance(value, dict) and "share" in value:
+            share = float(value["share"])
+    return DriftResult(tuple(columns), share, evidently.__version__)

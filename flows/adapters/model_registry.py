@@ -1,0 +1,216 @@
+"""The MLflow registry behind one small port: versions, the champion alias, packages as artifacts; and its twin."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from flows.domain.features import FeatureSchema
+from flows.gateway.model_package import save_package
+from flows.training import TrainedModel
+from simulation.errors import LullError
+
+CHAMPION = "champion"
+
+
+class RegistryUnreachable(LullError):
+    """MLflow cannot be reached; the message names the address and the remedy."""
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """A version of the model, the run behind it, and where its package lies on this machine."""
+
+    version: str
+    run_id: str
+    package: Path
+
+
+class ModelRegistry(Protocol):
+    """Where model versions live."""
+
+    def champion(self) -> str | None:
+        """Return the version that is champion, or None before the first one."""
+        ...
+
+    def register(
+        self, model: TrainedModel, schema: FeatureSchema, canary: list[dict[str, Any]], facts: Mapping[str, str]
+    ) -> RegisteredVersion:
+        """Register a version with its package; `facts` become tags."""
+        ...
+
+    def package(self, version: str) -> Path:
+        """Return the directory of a version's package on this machine, fetching it if need be."""
+        ...
+
+    def set_champion(self, version: str) -> None:
+        """Make that version the champion."""
+        ...
+
+    def log_metrics(self, version: str, metrics: Mapping[str, float]) -> None:
+        """Write metrics to the run behind a version."""
+        ...
+
+
+class MlflowRegistry:
+    """MLflow through its client; packages are kept under `packages/<name>/<version>` for the gateway."""
+
+    def __init__(self, name: str, uri: str, packages: Path, artifacts: Path) -> None:
+        self.name, self.uri, self.packages, self._artifacts = name, uri, packages, artifacts
+
+    def champion(self) -> str | None:
+        """Return the version that is champion, or None before the first one."""
+        return next((v.version for v in self._versions() if CHAMPION in self._aliases(v.version)), None)
+
+    def register(
+        self, model: TrainedModel, schema: FeatureSchema, canary: list[dict[str, Any]], facts: Mapping[str, str]
+    ) -> RegisteredVersion:
+        """Log booster and package to one run and register a version of it."""
+        import lightgbm as lgb
+        import mlflow
+
+        client = self._client()
+        mlflow.set_tracking_uri(self.uri)
+        with mlflow.start_run(experiment_id=self._experiment(client), run_name=facts.get("cycle")) as run:
+            mlflow.log_params({key: facts[key] for key in ("data_from", "data_until", "rounds") if key in facts})
+            mlflow.log_metrics({f"seconds_{step}": seconds for step, seconds in model.seconds.items()})
+            info = mlflow.lightgbm.log_model(
+                lgb.Booster(model_str=model.text),
+                name="model",
+                pip_requirements=["lightgbm==4.7.0"],
+                registered_model_name=self.name,
+            )
+            version = str(info.registered_model_version)
+            directory = self.packages / self.name / version
+            # A version number that a lost registry hands out again must not meet an old package.
+            shutil.rmtree(directory, ignore_errors=True)
+            digest = save_package(
+                directory, name=self.name, version=version, model_text=model.text, schema=schema, canary=canary,
+                calibration=model.calibration, notes={**facts, "run_id": run.info.run_id},
+            )  # fmt: skip
+            mlflow.log_artifacts(str(directory), "package")
+        for key, value in {**facts, "package_digest": digest, "model_digest": model.digest}.items():
+            client.set_model_version_tag(self.name, version, key, value)
+        return RegisteredVersion(version, run.info.run_id, directory)
+
+    def package(self, version: str) -> Path:
+        """Return the directory of a version's package, fetched from MLflow's artifacts when it is not here yet."""
+        directory = self.packages / self.name / version
+        if not directory.is_dir():
+            import mlflow
+
+            self._client()
+            mlflow.set_tracking_uri(self.uri)
+            run_id = self._run_of(version)
+            with tempfile.TemporaryDirectory(dir=self._made(self.packages)) as temporary:
+                got = mlflow.artifacts.download_artifacts(f"runs:/{run_id}/package", dst_path=temporary)
+                directory.parent.mkdir(parents=True, exist_ok=True)
+                Path(got).rename(directory)
+        return directory
+
+    def set_champion(self, version: str) -> None:
+        """Point the champion alias at that version: one write; an unknown version raises `RegistryUnreachable`."""
+        self._run_of(version)
+        self._client().set_registered_model_alias(self.name, CHAMPION, version)
+
+    def log_metrics(self, version: str, metrics: Mapping[str, float]) -> None:
+        """Write metrics to the run behind a version."""
+        client = self._client()
+        run_id = self._run_of(version)
+        for key, value in metrics.items():
+            client.log_metric(run_id, key, value)
+
+    def _run_of(self, version: str) -> str:
+        found = next((v for v in self._versions() if v.version == version), None)
+        if found is None:
+            known = ", ".join(v.version for v in self._versions()) or "none"
+            raise RegistryUnreachable(f"{self.uri}: model {self.name} has no version {version}; it has {known}")
+        return str(found.run_id)
+
+    def _versions(self) -> list[Any]:
+        versions = self._client().search_model_versions(f"name = '{self.name}'")
+        return [_Version(str(v.version), str(v.run_id)) for v in versions]
+
+    def _aliases(self, version: str) -> list[str]:
+        return list(self._client().get_model_version(self.name, version).aliases)
+
+    def _client(self) -> Any:
+        import mlflow
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            client = mlflow.MlflowClient(self.uri, self.uri)
+            client.search_registered_models(max_results=1)
+        except (MlflowException, SQLAlchemyError, OSError) as problem:
+            first = str(problem).splitlines()[0][:200]
+            raise RegistryUnreachable(f"{self.uri}: MLflow cannot be reached ({first}); check the address") from problem
+        return client
+
+    def _experiment(self, client: Any) -> str:
+        found = client.get_experiment_by_name(self.name)
+        if found is not None:
+            return str(found.experiment_id)
+        location = self._made(self._artifacts).resolve().as_uri() if self.uri.startswith("sqlite") else None
+        return str(client.create_experiment(self.name, artifact_location=location))
+
+    @staticmethod
+    def _made(directory: Path) -> Path:
+        directory.mkdir(parents=True, exist_ok=True)
+        return directory
+
+
+@dataclass(frozen=True)
+class _Version:
+    version: str
+    run_id: str
+
+
+class InMemoryRegistry:
+    """The twin without MLflow: packages on disk, the rest in memory."""
+
+    def __init__(self, name: str, packages: Path) -> None:
+        self.name, self.packages = name, packages
+        self.metrics: dict[str, dict[str, float]] = {}
+        self._champion: str | None = None
+        self._count = 0
+
+    def champion(self) -> str | None:
+        """Return the version that is champion, or None before the first one."""
+        return self._champion
+
+    def register(
+        self, model: TrainedModel, schema: FeatureSchema, canary: list[dict[str, Any]], facts: Mapping[str, str]
+    ) -> RegisteredVersion:
+        """Keep a version and write its package."""
+        self._count += 1
+        version = str(self._count)
+        directory = self.packages / self.name / version
+        save_package(
+            directory, name=self.name, version=version, model_text=model.text, schema=schema, canary=canary,
+            calibration=model.calibration, notes=dict(facts),
+        )  # fmt: skip
+        self.metrics[version] = {}
+        return RegisteredVersion(version, f"run-{version}", directory)
+
+    def package(self, version: str) -> Path:
+        """Return the directory of a version's package."""
+        self._must_know(version)
+        return self.packages / self.name / version
+
+    def set_champion(self, version: str) -> None:
+        """Make that version the champion."""
+        self._must_know(version)
+        self._champion = version
+
+    def log_metrics(self, version: str, metrics: Mapping[str, float]) -> None:
+        """Keep metrics of a version."""
+        self._must_know(version)
+        self.metrics[version].update(metrics)
+
+    def _must_know(self, version: str) -> None:
+        if version not in self.metrics:
+            known = ", ".join(self.metrics) or "none"
+            raise RegistryUnreachable(f"memory: model {self.name} has no version {version}; it has {known}")
