@@ -1,0 +1,34 @@
+"""Day one: a champion trained on the oldest rows, and registered: `python -m flows.bootstrap CYCLE NOW UNTIL`."""
+
+import datetime as dt
+import sys
+
+from flows.domain.features import bank_marketing_schema
+from flows.retrain import register_model, training_record
+from flows.training import train
+from flows.wiring import wire
+from reports.records import save_record
+
+
+def bootstrap(cycle: str, simulated_now: str | None, until: dt.datetime) -> str:
+    """Register a champion trained on the rows before `until`, unless there is one; return the champion's version."""
+    wired = wire(cycle, simulated_now)
+    champion = wired.registry.champion()
+    if champion is not None:
+        return champion
+    store = wired.store()
+    snapshot = store.snapshot(store.months()[0], until)
+    schema = bank_marketing_schema(store.frame)
+    model = train(snapshot, schema, wired.cycle.plan.training)
+    registered = register_model(wired, model, snapshot, schema)
+    wired.audit.append("bootstrap champion", at=wired.cycle.now(), cycle=cycle, version=registered.version,
+                       model_digest=model.digest)  # fmt: skip
+    wired.registry.set_champion(registered.version)
+    reason = "day one: there was no champion yet"
+    record = training_record(wired, snapshot, model, registered, is_bootstrap=True, reason=reason)
+    save_record(record, wired.cycle.path("bootstrap.json"))
+    return registered.version
+
+
+if __name__ == "__main__":
+    print(bootstrap(sys.argv[1], sys.argv[2] or None, dt.datetime.fromisoformat(sys.argv[3])))

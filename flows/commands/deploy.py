@@ -1,0 +1,77 @@
+"""`lull deploy`: write prefect.yaml from a plan whose certificate holds, deploy it, and create the next runs in UTC."""
+
+import datetime as dt
+import json
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from flows.adapters.orchestrator import Orchestrator, OrchestratorUnreachable
+from flows.cycle import NEXT, deploy_to
+from flows.deployments import write_prefect_yaml
+from flows.services import Services
+from flows.settings import Settings
+from simulation.plan_file import read_plan, window_rule
+from simulation.verdict import InvalidCertificate, check_certificate
+
+_OPENINGS = 12
+
+
+def run(settings: Settings, plan: Path, certificate: Path | None) -> int:
+    """Deploy; return 0, or 1 with a sentence when the certificate does not allow it."""
+    services = Services(settings)
+    plan_file, certificate_file = plan, certificate or plan.parent / "certificate.json"
+    try:
+        check_certificate(read_certificate(certificate_file), read_plan(plan_file), dt.datetime.now(dt.UTC))
+    except InvalidCertificate as problem:
+        print(f"lull: not deployed: {problem}")
+        return 1
+    if not services.orchestrator.is_up():
+        raise OrchestratorUnreachable(f"{settings.prefect_api_url}: Prefect does not answer; start it with `lull up`")
+    with services:
+        n = deploy_plan(settings, services.orchestrator, plan_file, certificate_file)
+    print(f"deployed {plan}: {n} runs scheduled; see `lull status`")
+    return 0
+
+
+def deploy_plan(
+    settings: Settings, orchestrator: Orchestrator, plan_file: Path, certificate_file: Path,
+    certified_now: dt.datetime | None = None,
+) -> int:  # fmt: skip
+    """
+    Deploy a plan and return how many runs are scheduled.
+
+    Parameters
+    ----------
+    certified_now : UTC, by which clock the certificate is in date; the wall clock unless a demo cycle has its own
+
+    Raises
+    ------
+    InvalidCertificate
+        If it is missing, changed, expired, does not hold, or covers another plan or another simulator.
+    """
+    plan = read_plan(plan_file)
+    check_certificate(read_certificate(certificate_file), plan, certified_now or dt.datetime.now(dt.UTC))
+    deploy_to(settings.home, plan_file, certificate_file)
+    prefect_yaml = settings.home / "prefect.yaml"
+    write_prefect_yaml(plan, prefect_yaml)
+    orchestrator.ensure_pool()
+    orchestrator.deploy(prefect_yaml)
+    for opens_at, _ in islice(window_rule(plan).occurrences(dt.datetime.now(dt.UTC)), _OPENINGS):
+        orchestrator.start("retrain", plan.name, {"cycle": NEXT}, at=opens_at)
+    return orchestrator.check_scheduled(plan.name)
+
+
+def read_certificate(path: Path) -> dict[str, Any]:
+    """Return a certificate file's content; raise `InvalidCertificate` in one sentence."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InvalidCertificate(f"{path}: there is no certificate; run `lull simulate` on the plan first") from None
+    except (OSError, ValueError) as problem:
+        raise InvalidCertificate(
+            f"{path}: is no certificate ({problem}); run `lull simulate` on the plan again"
+        ) from None
+    if not isinstance(content, dict) or not {"answer", "provenance", "digest", "expires_at"} <= content.keys():
+        raise InvalidCertificate(f"{path}: is no certificate; run `lull simulate` on the plan again")
+    return content

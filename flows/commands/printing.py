@@ -1,0 +1,33 @@
+"""How commands print: aligned columns for people, JSON without NaN for programs."""
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
+    """Print columns as wide as their widest cell, never cut to a terminal; the first `left` are flush left."""
+    table = [list(head), *(list(row) for row in rows)]
+    widths = [max(len(row[i]) for row in table) for i in range(len(head))]
+    for n, row in enumerate(table):
+        flush_left = [cell.ljust(w) for cell, w in zip(row[:left], widths[:left], strict=True)]
+        cells = flush_left + [cell.rjust(w) for cell, w in zip(row[left:], widths[left:], strict=True)]
+        print("  ".join(cells).rstrip())
+        if n == 0:
+            print("  ".join("-" * w for w in widths))
+
+
+def print_json(data: Any) -> None:
+    """Print plain data as JSON; NaN and infinity, which JSON does not know, become null."""
+    json.dump(_plain(data), sys.stdout, indent=1, ensure_ascii=False)
+    print()
+
+
+def _plain(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _plain(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_plain(item) for item in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data

@@ -1,0 +1,137 @@
+"""`lull simulate`: play a plan's night many times, print the verdict, write the certificate."""
+
+import datetime as dt
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from flows.commands.printing import print_json, print_table
+from flows.planning_run import ValidatedPlan, plan_scenarios, validate_plan
+from simulation.errors import InvalidPlan
+from simulation.plan import Plan
+from simulation.plan_file import read_plan, write_whole
+from simulation.result import Trial
+from simulation.scenario import read_scenario
+from simulation.statistics import Estimate
+from simulation.verdict import Answer, InvalidCertificate, ScenarioVerdict
+
+EXIT_CODES = {Answer.HOLDS: 0, Answer.FAILS: 1, Answer.UNDECIDED: 3}
+
+
+def run(
+    path: Path,
+    scenarios: list[str],
+    replications: int | None,
+    first_seed: int,
+    threads: int,
+    opens_at: str | None,
+    certificate: Path | None,
+    as_json: bool,
+) -> int:
+    """Return 0 if the plan holds, 1 if it fails, 3 without enough evidence; the certificate says the same."""
+    plan = read_plan(path)
+    opening = None if opens_at is None else _moment(opens_at)
+    target = path.parent / "certificate.json" if certificate is None else certificate
+    _can_write(target)  # before minutes of simulation, not after
+    chosen = tuple(read_scenario(name) for name in scenarios) or plan_scenarios(plan)
+    n = plan.acceptance.replications if replications is None else replications
+    counter = _Counter(len(chosen) * n)
+    result = validate_plan(
+        plan, opens_at=opening, scenarios=chosen, replications=replications,
+        first_seed=first_seed, threads=threads, on_trial=counter,
+    )  # fmt: skip
+    counter.clear()
+    write_whole(target, json.dumps(result.certificate, indent=1, ensure_ascii=False) + "\n")
+    if as_json:
+        print_json({**result.certificate, "certificate_file": str(target)})
+    else:
+        _print(plan, result, target)
+    return EXIT_CODES[result.verdict.answer]
+
+
+class _Counter:
+    """Counts nights on a terminal's stderr, so that stdout stays clean; silent in a pipe."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done, self.is_shown = total, 0, sys.stderr.isatty()
+
+    def __call__(self, trial: Trial) -> None:
+        self.done += 1
+        if self.is_shown:
+            print(f"\r{self.done}/{self.total} nights, {trial.scenario:<24}", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        if self.is_shown:
+            print("\r" + " " * 60 + "\r", end="", file=sys.stderr, flush=True)
+
+
+def _print(plan: Plan, result: ValidatedPlan, target: Path) -> None:
+    mark = "" if result.verdict.is_calibrated else " [uncalibrated]"
+    closes = result.opens_at + dt.timedelta(minutes=plan.window.duration_min)
+    print(f"Plan {plan.name}, night of {result.opens_at:%Y-%m-%d %H:%M} to {closes:%H:%M} UTC")
+    print_table(
+        ["scenario", "answer", "nights", "P(SLO missed)", "P(done in time)", "p99 ms", "bad requests"],
+        [_row(verdict) for verdict in result.verdict.scenarios],
+        left=2,
+    )
+    confidence = f"{plan.acceptance.confidence:.0%}"
+    print(f"In brackets: bounds at {confidence} confidence, one-sided for probabilities, two-sided for p99.")
+    print(f"\nVerdict: {result.verdict.answer.value}{mark}")
+    for reason in result.verdict.reasons:
+        print(f"  {reason}")
+    if not result.verdict.is_calibrated:
+        print("  uncalibrated: the service model was never fitted on the real pool.")
+    print(f"Certificate: {target}")
+
+
+def _row(verdict: ScenarioVerdict) -> list[str]:
+    return [
+        verdict.scenario,
+        verdict.answer.value,
+        str(verdict.n_trials),
+        _with_bounds(verdict.breach, ".0%"),
+        _with_bounds(verdict.finish, ".0%"),
+        _with_bounds(verdict.p99_ms, ",.0f"),
+        f"{verdict.expected_bad_requests.value:,.1f}",
+    ]
+
+
+def _with_bounds(estimate: Estimate, form: str) -> str:
+    return f"{estimate.value:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"
+
+
+def _moment(text: str) -> dt.datetime:
+    try:
+        return dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidPlan(f"--opens-at: {text!r} is no time; write it such as 2026-03-28T01:30:00Z") from None
+
+
+def _can_write(target: Path) -> None:
+    """Raise `InvalidPlan` if no file can be written at `target`; leaves nothing behind."""
+    if target.is_dir():
+        raise InvalidPlan(f"--certificate: {target} is a folder; name a file in it")
+    place = next(folder for folder in target.absolute().parents if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as problem:
+        trouble = (problem.strerror or str(problem)).lower()
+        raise InvalidPlan(
+            f"{target.parent}: no certificate can be written there ({trouble}); use --certificate"
+        ) from None
+
+
+def read_certificate(path: Path) -> dict[str, Any]:
+    """Return a certificate's plain data; raise `InvalidCertificate` if the file is missing or is not one."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InvalidCertificate(f"{path}: there is no certificate; run `lull simulate` on the plan first") from None
+    except (OSError, ValueError) as problem:
+        raise InvalidCertificate(f"{path}: cannot be read ({problem}); run `lull simulate` on the plan again") from None
+    if not isinstance(content, dict) or not {"digest", "answer", "provenance", "expires_at"} <= set(content):
+        raise InvalidCertificate(f"{path}: is not a certificate; run `lull simulate` on the plan again")
+    return content

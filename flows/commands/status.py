@@ -1,0 +1,70 @@
+"""`lull status`: which model serves, what the last cycle decided, and which runs come next."""
+
+import json as json_module
+import os
+from typing import Any
+
+from flows.adapters.audit import AuditFile, BrokenAudit
+from flows.adapters.gateway_client import GatewayUnreachable
+from flows.adapters.orchestrator import Orchestrator
+from flows.gateway.settings import InvalidGatewaySettings
+from flows.settings import Settings, quiet_environment
+from flows.wiring import gateway_client
+from simulation.plan_file import read_plan
+
+
+def run(settings: Settings, json: bool) -> int:
+    """Print the status; return 0 when everything answers, 1 when something does not."""
+    status = {
+        "home": str(settings.home),
+        **_gateway(settings),
+        **_cycles(settings),
+        **_prefect(settings),
+        **_audit(settings),
+    }
+    if json:
+        print(json_module.dumps(status, indent=1))
+    else:
+        for key, value in status.items():
+            print(f"{key:<10} {value if not isinstance(value, list) else '; '.join(map(str, value)) or 'none'}")
+    return 0 if status["gateway"] == "up" and status["prefect"] == "up" else 1
+
+
+def _gateway(settings: Settings) -> dict[str, Any]:
+    try:
+        with gateway_client(settings) as gateway:
+            state = gateway.state()
+    except (GatewayUnreachable, InvalidGatewaySettings) as problem:
+        return {"gateway": f"down: {problem}"}
+    slots = [
+        f"{slot}: version {view.version or 'none'}{' (live)' if slot == state.live else ''}, "
+        f"{view.n_served:,} served, {view.n_failed} failed"
+        for slot, view in sorted(state.slots.items())
+    ]
+    return {"gateway": "up", "slots": slots}
+
+
+def _cycles(settings: Settings) -> dict[str, Any]:
+    from reports.records import PromotionRecord, load_record
+
+    names = sorted(p.name for p in settings.cycles.iterdir()) if settings.cycles.is_dir() else []
+    if not names:
+        return {"cycle": "none yet; `lull demo` runs the first one"}
+    record = load_record(PromotionRecord, settings.cycles / names[-1] / "promotion.json")
+    return {"cycle": f"{names[-1]}: {record.verdict}, {record.reasons[0]}" if record else f"{names[-1]}: not finished"}
+
+
+def _prefect(settings: Settings) -> dict[str, Any]:
+    orchestrator = Orchestrator(settings.prefect_api_url, {**os.environ, **quiet_environment(settings)}, settings.logs)
+    if not orchestrator.is_up():
+        return {"prefect": f"down: {settings.prefect_api_url} does not answer; start it with `lull up`"}
+    plans = sorted(settings.cycles.glob("*/plan.yaml")) if settings.cycles.is_dir() else []
+    runs = orchestrator.scheduled_runs(read_plan(plans[-1]).name)[:12] if plans else []
+    return {"prefect": "up", "next runs": [f"{at} {flow}" for flow, at in runs]}
+
+
+def _audit(settings: Settings) -> dict[str, Any]:
+    try:
+        return {"audit": f"{AuditFile(settings.audit_file).verify()} entries, the chain is whole"}
+    except BrokenAudit as problem:
+        return {"audit": f"BROKEN: {problem}"}

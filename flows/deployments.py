@@ -1,0 +1,71 @@
+"""What `prefect.yaml` says for a plan: four deployments on one process work pool, and nothing that names a machine."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from flows.cycle import NEXT
+from simulation.plan import Plan
+from simulation.plan_file import write_whole
+
+POOL = "lull-training"
+FLOWS = {
+    "retrain": "flows.retrain.retrain",
+    "evaluate": "flows.evaluate.evaluate",
+    "promote": "flows.promote.promote",
+    "report-drift": "flows.report_drift.report_drift",
+}
+_HEADER = """\
+# Written by `lull deploy` from a plan whose certificate holds. Deploy it again with that command, not by hand.
+# Windows are one-off runs in UTC: neither cron nor RRULE schedules survive daylight saving on every Python.
+# The drift report runs every day at 05:00 UTC, which no clock change moves.
+"""
+
+
+def deployments_of(plan: Plan) -> dict[str, Any]:
+    """Return the content of prefect.yaml for a plan."""
+    envelope = plan.training.envelope
+    limits = {
+        "OMP_NUM_THREADS": str(envelope.threads),
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "LULL_HOME": "{{ $LULL_HOME }}",
+    }
+    deployments = []
+    for name, entrypoint in FLOWS.items():
+        deployments.append(
+            {
+                "name": plan.name,
+                "entrypoint": entrypoint,
+                "description": f"{name} of plan {plan.name}",
+                "tags": ["lull", plan.name],
+                "parameters": {"cycle": NEXT},
+                "schedules": [{"cron": "0 5 * * *", "timezone": "UTC", "active": True}]
+                if name == "report-drift"
+                else [],
+                "concurrency_limit": {"limit": 1, "collision_strategy": "ENQUEUE"},
+                "work_pool": {
+                    "name": POOL,
+                    "work_queue_name": "training" if name == "retrain" else "default",
+                    "job_variables": {"env": limits},
+                },
+            }
+        )
+    return {
+        "name": "lull",
+        "build": None,
+        "push": None,
+        "pull": [{"prefect.deployments.steps.set_working_directory": {"directory": "{{ $LULL_HOME }}"}}],
+        "deployments": deployments,
+    }
+
+
+def write_prefect_yaml(plan: Plan, path: Path) -> None:
+    """Write prefect.yaml, all of it or nothing."""
+    yaml = YAML()
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.representer.ignore_aliases = lambda data: True  # the four environments are written out, not linked
+    stream = io.StringIO()
+    yaml.dump(deployments_of(plan), stream)
+    write_whole(path, _HEADER + stream.getvalue())

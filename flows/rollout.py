@@ -1,0 +1,205 @@
+"""
+The steps of a blue-green rollout over any gateway: load, warm, shadow, canary, switch, drill, keep warm.
+
+Start at `roll_out`. It measures and acts; what the numbers mean is judged in `flows.domain.gates`. Prefect-free, so
+that the same steps run against the in-memory gateway in tests.
+"""
+
+import datetime as dt
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flows.adapters.flags import Slot, other_slot
+from flows.domain.gates import GateVerdict, judge_canary
+from flows.gateway.contract import Gateway, GatewayState
+from reports.records import PromotionStep
+from simulation.errors import LullError
+from simulation.plan import Rollout
+
+_POLL_S = 0.1
+
+
+class NothingLive(LullError):
+    """A gateway in which no slot answers; there is nothing to compare with and nothing to fall back on."""
+
+
+@dataclass
+class RolloutResult:
+    """What happened, step by step; `verdict` is promoted, held or rolled back."""
+
+    verdict: str
+    reasons: list[str]
+    slot_before: Slot
+    slot_after: Slot
+    steps: list[PromotionStep] = field(default_factory=list)
+    drill_s: float | None = None
+
+
+class Refused(LullError):
+    """A step that did not go through; carries the reason shown in the report."""
+
+
+def roll_out(
+    gateway: Gateway,
+    *,
+    version: str,
+    package: Path,
+    digest: str | None,
+    rollout: Rollout,
+    before_switch: Callable[[str], None],
+    sleep: Callable[[float], None] = time.sleep,
+) -> RolloutResult:
+    """
+    Move traffic to `version`, or leave it where it is; the live slot answers throughout.
+
+    Parameters
+    ----------
+    before_switch : called with a sentence before each change of traffic, to write it to the audit log
+    sleep : how to wait between two looks at the gateway
+
+    Notes
+    -----
+    Any failure after traffic began to move takes it back to the old slot before it is reported.
+    """
+    state = gateway.state()
+    if state.live is None:
+        raise NothingLive("no slot of the gateway is live; load the champion first with `lull up`")
+    old, new = state.live, other_slot(state.live)
+    result = RolloutResult("held", [], old, old)
+    steps = _Steps(gateway, new, result, sleep)
+    steps.take("load", lambda: f"version {version} is in the {_load(gateway, new, version, package, digest)} slot")
+    steps.take("warm", lambda: _said(gateway.warm(new), "warm: the canary batch gave the scores it was packed with"))
+    steps.take("shadow", lambda: _shadow(gateway, new, rollout, sleep))
+    try:
+        return _move(gateway, steps, version, rollout, before_switch)
+    except LullError as problem:
+        # Users first: traffic is back before anybody is told, as the log itself may be what failed.
+        _give_back(gateway, old, str(problem))
+        before_switch(f"back to {old}: {problem}")
+        result.verdict, result.slot_after, result.reasons = "rolled back", old, [str(problem)]
+        return result
+
+
+def _move(
+    gateway: Gateway, steps: "_Steps", version: str, rollout: Rollout, before_switch: Callable[[str], None]
+) -> RolloutResult:
+    """Move traffic step by step, and back when a step is not convinced."""
+    result, new = steps.result, steps.new
+    old = result.slot_before
+    for ratio in rollout.canary_ratios:
+        before_switch(f"canary: {ratio:.0%} of entities to {new}")
+        name = f"canary {ratio:.0%}"
+        verdict, reason = steps.canary(name, ratio, rollout)
+        if verdict is not GateVerdict.PROMOTE:
+            return _take_back(gateway, result, verdict, f"{name}: {reason}", before_switch)
+    before_switch(f"switch: all traffic to {new}, version {version}")
+    steps.take("switch", lambda: _said(gateway.switch(new, reason=f"version {version} passed"), f"{new} is live"))
+    before_switch(f"drill: roll back to {old} and switch to {new} again")
+    steps.take("rollback drill", lambda: _drill(gateway, new, result))
+    verdict, reason = steps.canary("after the switch", None, rollout)
+    if verdict is not GateVerdict.PROMOTE:
+        return _take_back(gateway, result, verdict, f"after the switch: {reason}", before_switch)
+    result.verdict, result.slot_after = "promoted", new
+    result.reasons = [f"version {version} passed every gate and every step; {old} stays warm as the way back"]
+    return result
+
+
+class _Steps:
+    """Takes steps and writes down how long each took and what was answered meanwhile."""
+
+    def __init__(self, gateway: Gateway, new: Slot, result: RolloutResult, sleep: Callable[[float], None]) -> None:
+        self.gateway, self.new, self.result, self.sleep = gateway, new, result, sleep
+
+    def take(self, name: str, action: Callable[[], str]) -> None:
+        """Do one step and record it."""
+        before, started, at = self.gateway.state(), time.monotonic(), dt.datetime.now(dt.UTC)
+        outcome = action()
+        self._record(name, outcome, before, started, at)
+
+    def canary(self, name: str, ratio: float | None, rollout: Rollout) -> tuple[GateVerdict, str]:
+        """Send a share of entities to the new slot and judge what it answered once it answered enough."""
+        before, started, at = self.gateway.state(), time.monotonic(), dt.datetime.now(dt.UTC)
+        if ratio is not None:
+            self.gateway.split(self.new, ratio, reason=name)
+        verdict, reason = GateVerdict.HOLD, "nothing was seen"
+        while time.monotonic() - started < rollout.step_timeout_s:
+            answered, failed = _since(before, self.gateway.state(), self.new)
+            verdict, reason = judge_canary(answered, failed, rollout)
+            if verdict is not GateVerdict.HOLD:
+                break
+            self.sleep(_POLL_S)
+        self._record(name, reason, before, started, at)
+        return verdict, reason
+
+    def _record(self, name: str, outcome: str, before: GatewayState, started: float, at: dt.datetime) -> None:
+        after = self.gateway.state()
+        self.result.steps.append(
+            PromotionStep(
+                at=at.isoformat(),
+                name=name,
+                outcome=outcome,
+                seconds=time.monotonic() - started,
+                requests=after.n_served - before.n_served,
+                failed=after.n_failed - before.n_failed,
+            )
+        )
+
+
+def _load(gateway: Gateway, new: Slot, version: str, package: Path, digest: str | None) -> Slot:
+    gateway.load(new, version, str(package), digest=digest)
+    return new
+
+
+def _said(_: object, sentence: str) -> str:
+    return sentence
+
+
+def _shadow(gateway: Gateway, new: Slot, rollout: Rollout, sleep: Callable[[float], None]) -> str:
+    """Score live requests with the idle slot too, until enough distinct ones were seen."""
+    gateway.shadow(new, True, max_requests=max(rollout.shadow_requests * 2, 100))
+    deadline = time.monotonic() + rollout.step_timeout_s
+    seen = gateway.shadow_results()
+    while seen.n < rollout.shadow_requests and time.monotonic() < deadline:
+        sleep(_POLL_S)
+        seen = gateway.shadow_results()
+    gateway.shadow(new, False)
+    if seen.n < rollout.shadow_requests:
+        raise Refused(f"{seen.n} distinct requests were shadowed in time, the plan asks for {rollout.shadow_requests}")
+    if seen.n_errors:
+        raise Refused(f"{seen.n_errors} of {seen.n} shadowed requests failed on the new model")
+    return f"{seen.n} distinct requests scored by both, mean difference of scores {seen.mean_abs_diff or 0.0:.4f}"
+
+
+def _drill(gateway: Gateway, new: Slot, result: RolloutResult) -> str:
+    """Roll back and switch again, and keep the time of the rollback."""
+    back = gateway.rollback(reason="drill")
+    result.drill_s = back.took_ms / 1000
+    gateway.switch(new, reason="drill passed")
+    return f"back on the old slot {back.took_ms:.0f} ms after the decision, and forward again"
+
+
+def _since(before: GatewayState, after: GatewayState, slot: Slot) -> tuple[int, int]:
+    """Return how many requests a slot answered and failed between two states."""
+    a, b = before.slots[slot], after.slots[slot]
+    return b.n_served - a.n_served, b.n_failed - a.n_failed
+
+
+def _take_back(
+    gateway: Gateway, result: RolloutResult, verdict: GateVerdict, reason: str, before_switch: Callable[[str], None]
+) -> RolloutResult:
+    """Give all traffic to the old slot."""
+    before_switch(f"back to {result.slot_before}: {reason}")
+    _give_back(gateway, result.slot_before, reason)
+    result.verdict = "rolled back" if verdict is GateVerdict.ROLL_BACK else "held"
+    result.slot_after, result.reasons = result.slot_before, [reason]
+    return result
+
+
+def _give_back(gateway: Gateway, old: Slot, reason: str) -> None:
+    """Give all traffic to the old slot, whether a canary ran or the switch was made."""
+    if gateway.state().live == old:
+        gateway.split(other_slot(old), 0.0, reason=reason)
+    else:
+        gateway.rollback(reason=reason)
