@@ -39,6 +39,7 @@ class Purpose(IntEnum):
     FAULTS = 18
     TRAINING = 19
     INITIAL_STATE = 20
+    TRAFFIC_LEVEL = 21
 
 
 # Kinds of distribution, as the kernels know them.

@@ -11,13 +11,15 @@ if TYPE_CHECKING:
 class Trial:
     """
     One scenario with one seed. Minutes count from the opening of the window; the judged span runs from the opening
-    to half an hour after the close. Per-minute tuples begin half an hour before the opening.
+    to half an hour after the close. Per-minute tuples begin half an hour before the opening. What never happened is
+    NaN. `capacity_steps` says from which minute on how many requests per second the open replicas could finish.
     """
 
     scenario: str
     seed: int
     n_requests: int
     n_bad: int
+    n_retries: int
     is_breach: bool
     good_ratio: float
     p50_ms: float
@@ -27,12 +29,17 @@ class Trial:
     has_finished: bool
     finish_min: float
     paused_min: float
+    promoted_min: float
+    rolled_back_min: float
+    longest_bad_min: int
+    cost: float
     max_queue: int
     is_overloaded: bool
     in_flight: int
     offered_per_min: tuple[int, ...]
     bad_per_min: tuple[int, ...]
     queue_per_min: tuple[int, ...]
+    capacity_steps: tuple[tuple[float, float], ...]
     steps: tuple[tuple[float, float, str], ...]
     events: tuple[tuple[float, str], ...]
     fingerprint: str
@@ -57,7 +64,7 @@ class Experiment:
         """Return one row per trial, provenance in `.attrs`."""
         import pandas as pd
 
-        wide = {"offered_per_min", "bad_per_min", "queue_per_min", "steps", "events"}
+        wide = {"offered_per_min", "bad_per_min", "queue_per_min", "capacity_steps", "steps", "events"}
         frame = pd.DataFrame([{k: v for k, v in asdict(t).items() if k not in wide} for t in self.trials])
         for name, value in self.provenance.items():
             frame.attrs[name] = value

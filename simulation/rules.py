@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
+from simulation.plan import Rollout
+
 
 class Action(StrEnum):
     """What a rule may ask of the training job."""
@@ -59,3 +61,25 @@ class Rules(Protocol):
 def never_intervene(observation: Observation, memory: Any) -> tuple[Decision, Any]:
     """Let training run whatever happens: the plan without triggers."""
     return Decision(Action.CONTINUE, "no trigger is set"), memory
+
+
+class StepVerdict(StrEnum):
+    """What the answers of a rollout step allow; the words are those of the gates that run at night."""
+
+    PROMOTE = "promote"
+    HOLD = "hold for data"
+    ROLL_BACK = "roll back"
+
+
+class StepRule(Protocol):
+    """A pure function from what the new slot answered in a step to a verdict (a `StepVerdict`'s word) and a reason."""
+
+    def __call__(self, n_answered: int, n_failed: int, rollout: Rollout) -> tuple[str, str]:
+        """Judge a step by the requests that the new slot answered, and those that it failed."""
+        ...
+
+
+def promote_after_enough(n_answered: int, n_failed: int, rollout: Rollout) -> tuple[str, str]:
+    """Let a step pass once it has its requests, whatever they were: the plan without a gate on live answers."""
+    n = n_answered + n_failed
+    return StepVerdict.PROMOTE if n >= rollout.requests_per_step else StepVerdict.HOLD, f"{n} requests were answered"

@@ -55,6 +55,11 @@ _EDGES = bin_edges_s()
 _MIDDLES = np.concatenate([[0.0], (_EDGES[1:-2] + _EDGES[2:-1]) / 2.0, [np.inf]])
 
 
+def middle_of(place: int) -> float:
+    """Return the middle of a bin in seconds, infinity for the last."""
+    return float(_MIDDLES[place])
+
+
 @dataclass(frozen=True, eq=False)
 class LatencyHistogram:
     """

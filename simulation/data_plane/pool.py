@@ -17,6 +17,7 @@ from simulation.data_plane import pool_layout as at
 from simulation.data_plane import pool_report
 from simulation.data_plane.pool_capacity import Capacity
 from simulation.data_plane.pool_layout import Chunk
+from simulation.data_plane.pool_look import Look, Watch
 from simulation.data_plane.pool_machine import Machine
 from simulation.data_plane.pool_results import Observation, PoolResult, RequestRecords
 from simulation.data_plane.pool_settings import (
@@ -357,6 +358,19 @@ class ServingPool:
     def observe(self) -> Observation:
         """Return what a gateway saw since the last call of this method, or since the start."""
         return self._seen.observe(self._machine)
+
+    def look(self) -> Look:
+        """Return a pair of eyes that reports what is new, cheaply; each remembers for itself what it saw."""
+        return Look(self._machine)
+
+    def watch(self) -> Watch:
+        """Return an observer that reports as `observe` does, from now on, with a memory of its own."""
+        return Watch(self._machine)
+
+    @property
+    def worked_s(self) -> float:
+        """Server-seconds of work up to `now_s`, both versions together, to within a tick per event."""
+        return pool_report.worked_s(self._machine)
 
     def result(self) -> PoolResult:
         """Return counters, histograms and buckets of the whole run so far."""

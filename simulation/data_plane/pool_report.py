@@ -22,10 +22,10 @@ from simulation.errors import InvalidWorkload, LullError
 IntArray = NDArray[np.int64]
 
 N_COUNTS = at.C_LATENCY_TICKS  # the counters from here on are sums and a maximum
-_REFUSALS = [at.C_REJECTED_FULL, at.C_REJECTED_RATE, at.C_REJECTED_SHED, at.C_REJECTED_OPEN, at.C_REJECTED_DOWN]
+REFUSALS = [at.C_REJECTED_FULL, at.C_REJECTED_RATE, at.C_REJECTED_SHED, at.C_REJECTED_OPEN, at.C_REJECTED_DOWN]
 _FATES = [
     at.C_COMPLETED,
-    *_REFUSALS,
+    *REFUSALS,
     at.C_DROPPED_EXPIRED,
     at.C_CANCELLED_QUEUED,
     at.C_CANCELLED_RUNNING,
@@ -65,7 +65,7 @@ class Seen:
             attempts=int(total[at.C_ATTEMPTS]),
             finished=int(total[at.C_COMPLETED]),
             errors=int(total[at.C_ERRORS]),
-            rejected=int(total[_REFUSALS].sum()),
+            rejected=int(total[REFUSALS].sum()),
             timeouts=int(total[at.C_TIMEOUTS]),
             queue_length=int(machine.s.i[at.ALL_WAITING]),
             busy=int(machine.s.i[at.ALL_BUSY]),
@@ -133,6 +133,14 @@ def _bucket_latencies(machine: Machine, n: int) -> tuple[LatencyHistogram, ...] 
     longest_s = float(machine.s.f[at.LONGEST + 2 : at.LONGEST + 4].max())
     rows = zip(machine.s.bucket_latencies[:n], ticks, strict=True)
     return tuple(LatencyHistogram(counts.copy(), int(total), longest_s) for counts, total in rows)
+
+
+def worked_s(machine: Machine) -> float:
+    """Return the server-seconds of work up to `now_s`; what runs since the last event is added."""
+    s = machine.s
+    since = int(machine.now_s * TICKS_PER_S) - int(s.i[at.LAST_TICK])
+    ticks = int(s.cells[: int(s.i[at.BUCKET]) + 1, 0, at.C_BUSY_TICKS].sum()) + since * int(s.i[at.ALL_BUSY])
+    return ticks / TICKS_PER_S
 
 
 def records(machine: Machine) -> RequestRecords:

@@ -91,6 +91,10 @@ class Minutes:
     def __len__(self) -> int:
         return self.cells.shape[0]
 
+    def counts(self, name: str) -> IntArray:
+        """Return a column of whole numbers."""
+        return np.asarray(self[name], np.int64)
+
     def __getitem__(self, name: str) -> NDArray[np.int64] | FloatArray:
         sums: IntArray = self.cells.sum(axis=1)
         if name == "bad":

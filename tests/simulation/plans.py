@@ -109,7 +109,7 @@ def small_plan(**changes: Any) -> Plan:
         place: Any = data
         for parent in parents:
             place = place[int(parent)] if parent.isdigit() else place.setdefault(parent, {})
-        place[key] = value
+        place[key] = copy.deepcopy(value)
     return Plan.model_validate(data)
 
 

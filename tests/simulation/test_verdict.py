@@ -23,6 +23,7 @@ def trial(seed: int, *, scenario: str = "calm", is_breach: bool = False, has_fin
         good_ratio=0.98 if is_breach else 0.999, p50_ms=40.0, p95_ms=120.0, p99_ms=200.0 + seed, p999_ms=400.0,
         has_finished=has_finished, finish_min=30.0 + seed if has_finished else float("nan"), paused_min=1.0,
         max_queue=3, is_overloaded=False, in_flight=0, offered_per_min=(), bad_per_min=(), queue_per_min=(),
+        n_retries=0, promoted_min=31.0, rolled_back_min=float("nan"), longest_bad_min=0, cost=1.0, capacity_steps=(),
         steps=(), events=(), fingerprint=f"{seed:064x}",
     )  # fmt: skip
 
