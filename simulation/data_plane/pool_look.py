@@ -20,8 +20,6 @@ from simulation.data_plane.pool_results import Observation
 
 IntArray = NDArray[np.int64]
 
-_WANTED = [at.C_ATTEMPTS, at.C_COMPLETED, at.C_ERRORS, at.C_TIMEOUTS, *REFUSALS]
-
 
 class Sight(NamedTuple):
     """
@@ -48,27 +46,28 @@ class Look:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._first_late = int(bin_of(machine.settings.slo_s)) + 1 if math.isfinite(machine.settings.slo_s) else N_BINS
-        self._before = np.zeros(N_BINS, np.int64)
-        self._bucket, self._row = 0, np.zeros(len(_WANTED), np.int64)
+        self._before, self._row, self._bucket = np.zeros(N_BINS, np.int64), np.zeros(at.N_COUNTERS, np.int64), 0
+        self._new = np.zeros(at.N_COUNTERS + 3, np.int64)
         self.take()
 
     def take(self) -> Sight:
         """Return what is new since the last call, or since the look was made."""
-        s = self._machine.s
-        present = int(s.i[at.BUCKET])
-        new = s.cells[self._bucket : present + 1, :, _WANTED].sum(axis=(0, 1)) - self._row
-        self._bucket, self._row = present, s.cells[present][:, _WANTED].sum(axis=0)
-        answers = s.i[at.ANSWERS : at.ANSWERS + 2 * N_BINS].reshape(2, N_BINS)
-        late, p50, p99 = _news(answers, self._before, self._first_late)
-        attempts, finished, errors, timeouts, *rejected = new.tolist()
+        i = self._machine.s.i
+        present, width = int(i[at.BUCKET]), self._machine.s.cells.shape[1] * at.N_COUNTERS
+        cells = int(i[at.CELLS])
+        span = (cells + self._bucket * width, cells + present * width, width)
+        _news(i, at.ANSWERS, span, self._first_late, self._before, self._row, self._new)
+        self._bucket = present
+        new = self._new.tolist()
+        late, p50, p99 = new[at.N_COUNTERS :]
         return Sight(
-            attempts=attempts,
-            finished=finished,
-            errors=errors,
-            rejected=sum(rejected),
-            timeouts=timeouts,
+            attempts=new[at.C_ATTEMPTS],
+            finished=new[at.C_COMPLETED],
+            errors=new[at.C_ERRORS],
+            rejected=sum(new[counter] for counter in REFUSALS),
+            timeouts=new[at.C_TIMEOUTS],
             late=late,
-            queue_length=int(s.i[at.ALL_WAITING]),
+            queue_length=int(i[at.ALL_WAITING]),
             p50_s=math.nan if p50 < 0 else middle_of(p50),
             p99_s=math.nan if p99 < 0 else middle_of(p99),
         )
@@ -86,16 +85,35 @@ class Watch:
 
 
 @njit(cache=True, nogil=True)
-def _news(answers: IntArray, before: IntArray, first_late: int) -> tuple[int, int, int]:
+def _news(
+    i: IntArray,
+    answers: int,
+    span: tuple[int, int, int],
+    first_late: int,
+    before: IntArray,
+    row: IntArray,
+    out: IntArray,
+) -> None:
     """
-    Return how many new answers lie in bins from `first_late` on, and the bins of p50 and p99 (-1: nothing is new).
+    Write what is new: all counters, then answers in bins from `first_late` on, the bins of p50 and p99 (-1: none).
 
-    `before` becomes the present counts. All it reads is passed in, so its cache cannot go stale.
+    `answers` is where the histograms of two versions start in `i`, `span` where the first and the last bucket of
+    counters do and how wide a bucket is. `before` and `row` become the present counts. All that is read is passed in,
+    so the cache of this kernel cannot go stale.
     """
-    n_bins = before.shape[0]
+    n_bins, n_counters = before.shape[0], row.shape[0]
+    first, last, width = span
+    out[:n_counters] = -row
+    row[:] = 0
+    for bucket in range(first, last + 1, width):
+        for cell in range(bucket, bucket + width, n_counters):
+            for k in range(n_counters):
+                out[k] += i[cell + k]
+                if bucket == last:
+                    row[k] += i[cell + k]
     total, late = 0, 0
     for place in range(n_bins):
-        fresh = answers[0, place] + answers[1, place] - before[place]
+        fresh = i[answers + place] + i[answers + n_bins + place] - before[place]
         total += fresh
         late += fresh if place >= first_late else 0
     middling, high = -1, -1
@@ -103,12 +121,12 @@ def _news(answers: IntArray, before: IntArray, first_late: int) -> tuple[int, in
         half, most = (total + 1) // 2, total - total // 100  # the ranks ceil(0.5 n) and ceil(0.99 n)
         seen = 0
         for place in range(n_bins):
-            seen += answers[0, place] + answers[1, place] - before[place]
+            seen += i[answers + place] + i[answers + n_bins + place] - before[place]
             if middling < 0 and seen >= half:
                 middling = place
             if seen >= most:
                 high = place
                 break
     for place in range(n_bins):
-        before[place] = answers[0, place] + answers[1, place]
-    return late, middling, high
+        before[place] = i[answers + place] + i[answers + n_bins + place]
+    out[n_counters], out[n_counters + 1], out[n_counters + 2] = late, middling, high
