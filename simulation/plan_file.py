@@ -73,7 +73,7 @@ def read_section(text: str, model: type[Model], *, place: str, error: type[LullE
     try:
         return model.model_validate(data)
     except ValidationError as problem:
-        raise error(f"{place}: {_sentence(problem, model)}") from None
+        raise error(f"{place}: {first_problem(problem, model)}") from None
 
 
 def write_plan(plan: Plan, path: str | Path, *, comments: dict[str, str] | None = None) -> None:
@@ -179,7 +179,7 @@ def _are_the_same_things(old: Any, new: Any) -> bool:
     return all(a.get(key) == b.get(key) for a, b in zip(old, new, strict=True) for key in ("name", "metric"))
 
 
-def _sentence(problem: ValidationError, model: type[BaseModel]) -> str:
+def first_problem(problem: ValidationError, model: type[BaseModel]) -> str:
     """Say the first error as place, value and remedy, and count the others."""
     errors = problem.errors()
     # An unknown key explains a missing one (a typo is both), so it is told first.

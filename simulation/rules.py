@@ -5,11 +5,12 @@ The functions themselves live in `flows/domain/triggers.py`; the simulator is ha
 so that a simulated verdict is about the rules that run at night.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-from simulation.plan import Rollout
+from simulation.plan import Plan, Rollout
 
 
 class Action(StrEnum):
@@ -61,6 +62,14 @@ class Rules(Protocol):
 def never_intervene(observation: Observation, memory: Any) -> tuple[Decision, Any]:
     """Let training run whatever happens: the plan without triggers."""
     return Decision(Action.CONTINUE, "no trigger is set"), memory
+
+
+RulesOf = Callable[[Plan], Rules]  # a plan's triggers as rules
+
+
+def no_rules(plan: Plan) -> Rules:
+    """Return the rules of a plan whose triggers nobody looks at."""
+    return never_intervene
 
 
 class StepVerdict(StrEnum):

@@ -41,6 +41,8 @@ class ScenarioVerdict:
     expected_bad_requests: Estimate
     finish_min_p95: float
     paused_min: float
+    recovery_min_p95: float
+    cost: Estimate
     reasons: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -55,6 +57,8 @@ class ScenarioVerdict:
             "expected_bad_requests": self.expected_bad_requests.to_dict(),
             "finish_min_p95": self.finish_min_p95 if np.isfinite(self.finish_min_p95) else None,
             "paused_min": self.paused_min,
+            "recovery_min_p95": self.recovery_min_p95,
+            "cost": self.cost.to_dict(),
             "reasons": list(self.reasons),
         }
 
@@ -138,6 +142,8 @@ def _judge_scenario(plan: Plan, experiment: Experiment, name: str) -> ScenarioVe
         expected_bad_requests=mean_interval(np.array([float(t.n_bad) for t in trials]), limits.confidence),
         finish_min_p95=float(np.quantile(finishes, 0.95)) if finishes.size else float("nan"),
         paused_min=float(np.mean([t.paused_min for t in trials])),
+        recovery_min_p95=float(np.quantile([t.longest_bad_min for t in trials], 0.95)),
+        cost=mean_interval(np.array([t.cost for t in trials]), limits.confidence),
         reasons=tuple(reasons),
     )
 

@@ -51,7 +51,7 @@ def test_an_event_that_cannot_be_is_refused_with_its_place(tmp_path: Path, event
 
 
 def test_an_unknown_name_is_refused_with_the_ready_ones() -> None:
-    with pytest.raises(InvalidScenario, match=r"no scenario is called 'flood' .* ready ones are as-forecast, backup-runs"):
+    with pytest.raises(InvalidScenario, match=r"no scenario is called 'flood' .* ones are as-forecast, backup-runs"):
         read_scenario("flood")
 
 
