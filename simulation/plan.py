@@ -320,6 +320,20 @@ class Evaluation(Section):
     gates: Annotated[tuple[Gate, ...], Field(min_length=1)]
 
 
+class RolloutEvidence(Section):
+    """What the rollout must be able to show: not worse by `margin` in failures, at these error rates."""
+
+    margin: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.005, description="of the share of failed requests")
+    base_failed_ratio: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        0.01, description="what the champion fails today"
+    )
+    disagreement_ratio: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.02, description="share of requests on which only one of both models fails; for paired scoring in the shadow"
+    )
+    alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(0.05, description="risk of promoting a model that is worse")
+    power: Annotated[float, Field(gt=0.5, lt=1.0)] = Field(0.9, description="chance to promote one that is as good")
+
+
 class Rollout(Section):
     """How traffic moves to the new model."""
 
@@ -329,6 +343,7 @@ class Rollout(Section):
     max_failed_ratio: Ratio = 0.01
     step_timeout_s: Positive = 60.0
     keep_warm_min: NonNegative = 60.0
+    evidence: RolloutEvidence = RolloutEvidence()
     green_replicas: Count | None = Field(None, description="opened beside the old ones; none: as many as those")
 
     @model_validator(mode="after")
