@@ -1,13 +1,10 @@
 """
 Compiled changes of a pool between two stretches (work taken off, rescaled, sent elsewhere), and the entry points.
 
-Start at `EntryPoints`. numba's cache notices a change of the file that a kernel stands in and of no other, so the entry
-points close over a digest of all files that they are made of: a change in any of them gives another key.
+Start at `EntryPoints`. They close over a digest of all files that they are made of, so that none is ever stale.
 """
 
-import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +13,7 @@ from numba import njit
 import simulation.randomness
 from simulation.data_plane import histogram, pool_kernel, pool_structures
 from simulation.data_plane import pool_layout as at
+from simulation.data_plane.compiled_sources import digest_of
 from simulation.data_plane.pool_kernel import (
     count,
     feed_breaker,
@@ -249,12 +247,5 @@ def _entry_points(sources: int) -> EntryPoints:
     return EntryPoints(advance, finish_due, start_waiting, take_off, send_away, rescale)
 
 
-def sources_digest() -> int:
-    """Return a number made from the text of every file that the kernels are compiled from."""
-    parts = (simulation.randomness, histogram, at, pool_structures, pool_kernel)
-    files = [Path(str(part.__file__)) for part in parts] + [Path(__file__)]
-    text = b"\0".join(file.read_bytes() for file in files)
-    return int.from_bytes(hashlib.sha256(text).digest()[:7], "big")
-
-
-COMPILED = _entry_points(sources_digest())
+SOURCES = (simulation.randomness, histogram, at, pool_structures, pool_kernel)
+COMPILED = _entry_points(digest_of(*SOURCES, __file__))

@@ -21,6 +21,7 @@ from simulation.data_plane.pool_structures import (
     append_idle,
     append_waiting,
     called,
+    drop_first,
     free_slot,
     inlined,
     next_in_agenda_s,
@@ -90,9 +91,10 @@ def count(f: FloatArray, i: IntArray, slot: int, counter: int) -> None:
 
 @inlined
 def _bits(f: FloatArray, i: IntArray, request: int, attempt: int, purpose: int) -> np.uint64:
-    """Return the draw of one attempt; the keys of first attempts are kept ready."""
-    key = np.int64(i[at.KEYS + purpose]).view(np.uint64)
-    if attempt > 0:
+    """Return the draw of one attempt; the keys of the first few attempts are kept ready."""
+    if attempt < at.N_KEYED:
+        key = np.int64(i[at.KEYS + at.N_PURPOSES * attempt + purpose]).view(np.uint64)
+    else:
         key = stream_key(i[at.SEED], attempt, purpose)
     return bits_at(key, request)
 
@@ -308,10 +310,14 @@ def start(f: FloatArray, i: IntArray, server: int, slot: int, now_s: float) -> N
 
 @inlined
 def watch_deadline(f: FloatArray, i: IntArray, slot: int, finish_s: float) -> None:
-    """Enter the client's deadline, if it comes before the end of the work and is not yet entered."""
-    if finish_s > f[slot + at.DEADLINE] and i[slot + at.HAS_CLIENT] and not i[slot + at.HAS_ENTRY]:
-        i[slot + at.HAS_ENTRY] = 1
-        add_to_agenda(f, i, at.TIMEOUTS, f[slot + at.DEADLINE], 2 * i[slot + at.REQUEST] + 1, slot)
+    """Enter the client's deadline, if it comes before the end of the work and is not yet entered; else drop it."""
+    if finish_s > f[slot + at.DEADLINE]:
+        if i[slot + at.HAS_CLIENT] and not i[slot + at.HAS_ENTRY]:
+            i[slot + at.HAS_ENTRY] = 1
+            add_to_agenda(f, i, at.TIMEOUTS, f[slot + at.DEADLINE], 2 * i[slot + at.REQUEST] + 1, slot)
+    elif i[slot + at.HAS_ENTRY] and drop_first(f, i, at.TIMEOUTS, f[slot + at.DEADLINE], slot):
+        # The queue is served in the order of its deadlines, so mostly it is the first one: an event less to play.
+        i[slot + at.HAS_ENTRY] = 0
 
 
 @inlined
@@ -491,8 +497,31 @@ def _lacks_room(f: FloatArray, i: IntArray, station: int, slot: int, now_s: floa
     return at.C_REJECTED_SHED if waiting >= shed_length else at.C_REJECTED_FULL
 
 
+@called
+def _draw_ahead(f: FloatArray, i: IntArray, first: int) -> None:
+    """Draw the services of the first attempts of a block of requests."""
+    key = np.int64(i[at.KEYS + SERVICE]).view(np.uint64)
+    kind, a, b, c = i[at.SERVICE_KIND], f[at.SERVICE_A], f[at.SERVICE_B], f[at.SERVICE_C]
+    if kind == EXPONENTIAL:
+        # A loop of its own, without branches: the compiler turns it into vector instructions.
+        for k in range(at.N_AHEAD):
+            f[at.AHEAD + k] = a * exponential_of(bits_at(key, first + k))
+    else:
+        for k in range(at.N_AHEAD):
+            f[at.AHEAD + k] = duration_of(bits_at(key, first + k), kind, a, b, c)
+    i[at.AHEAD_UNTIL] = first + at.N_AHEAD
+
+
 @inlined
-def _admit(f: FloatArray, i: IntArray, slot: int, now_s: float) -> None:
+def _first_service_s(f: FloatArray, i: IntArray, request: int) -> float:
+    """Return the drawn service of the first attempt of the next request."""
+    if request >= i[at.AHEAD_UNTIL]:
+        _draw_ahead(f, i, request)
+    return f[at.AHEAD + request - (i[at.AHEAD_UNTIL] - at.N_AHEAD)]
+
+
+@inlined
+def _admit(f: FloatArray, i: IntArray, slot: int, now_s: float, work_s: float) -> None:
     """Take an attempt in, or turn it away."""
     request = i[slot + at.REQUEST]
     version = i[slot + at.FORCED_VERSION]
@@ -511,7 +540,7 @@ def _admit(f: FloatArray, i: IntArray, slot: int, now_s: float) -> None:
     i[slot + at.RESTARTS] = 0
     f[slot + at.ARRIVED_AT] = now_s
     f[slot + at.DEADLINE] = now_s + f[at.TIMEOUT_S]
-    f[slot + at.WORK_S] = f[slot + at.SERVICE_S]
+    f[slot + at.WORK_S] = work_s
     refusal = _guard(f, i, slot, now_s) if i[at.IS_GUARDED] else -1
     station = route(f, i, slot, version) if refusal < 0 else at.NOBODY
     if refusal < 0 and station == at.NOBODY:
@@ -633,11 +662,12 @@ def advance(f: FloatArray, i: IntArray, chunk: Chunk, position: int, until_s: fl
             _refill(f, i, server, now_s)
         else:
             if arrival_s == now_s:
+                work_s = services_s[position] if has_services else _first_service_s(f, i, i[at.NEXT_REQUEST])
                 slot = _new_request(
                     f,
                     i,
                     arrival_s,
-                    services_s[position] if has_services else np.nan,
+                    work_s if has_services else np.nan,
                     priorities[position] if has_priorities else 0,
                     patience_s[position] if has_patience else np.nan,
                     versions[position] if has_versions else -1,
@@ -645,4 +675,5 @@ def advance(f: FloatArray, i: IntArray, chunk: Chunk, position: int, until_s: fl
                 position += 1
             else:
                 slot = take_from_agenda(f, i, at.RETRYING)[1]
-            _admit(f, i, slot, now_s)
+                work_s = f[slot + at.SERVICE_S]
+            _admit(f, i, slot, now_s, work_s)

@@ -30,7 +30,9 @@ TRIP_RATIO, TRIP_WINDOW_S, OPEN_S, JITTER_RATIO, COLD_SLOWDOWN = range(16, 21)
 TOKENS, RATE_TOKENS, RATE_AT, BREAKER_UNTIL, BREAKER_WINDOW_END, NEXT_BUCKET_AT, SETTLED_AT = range(21, 28)
 LONGEST = 28  # longest answer of blue, of green, longest latency of blue, of green
 DELAYS = 32
-SLOTS_F = DELAYS + N_DELAYS
+AHEAD = DELAYS + N_DELAYS  # services of first attempts, drawn a block at a time
+N_AHEAD = 256
+SLOTS_F = AHEAD + N_AHEAD
 
 # --- i, fixed part: settings, then state, then where the other parts start
 SEED, SERVICE_KIND, PATIENCE_KIND, CANCELLATION, RETRIES, RETRY_ON, HAS_BUDGET, JITTER, QUEUE_LIMIT = range(9)
@@ -45,8 +47,10 @@ TIMEOUTS, RETRYING = 53, 62
 # An agenda from its base on: ring (head, tail, mask, where floats and pairs start), heap (size, room, where).
 HEAD, TAIL, MASK, RING_F, RING_I, SIZE, ROOM, HEAP_F, HEAP_I = range(9)
 SHED_LENGTHS = 71
-KEYS = SHED_LENGTHS + MOST_CLASSES
-ANSWERS = KEYS + 16
+AHEAD_UNTIL = SHED_LENGTHS + MOST_CLASSES  # the first request whose service is not drawn ahead
+KEYS = AHEAD_UNTIL + 1  # of each purpose of the data plane, for the first attempts of a request
+N_PURPOSES, N_KEYED = 16, 4
+ANSWERS = KEYS + N_PURPOSES * N_KEYED
 LATENCIES = ANSWERS + 2 * N_BINS
 SLOTS_I = LATENCIES + 2 * N_BINS
 

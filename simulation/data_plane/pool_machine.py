@@ -55,7 +55,7 @@ class Machine:
         for version, given in enumerate(settings.versions):
             f[at.ERROR_BLUE + version] = given.error_ratio
         with np.errstate(over="ignore"):
-            keys = [stream_key(seed, 0, purpose) for purpose in range(at.ANSWERS - at.KEYS)]
+            keys = [stream_key(seed, k, purpose) for k in range(at.N_KEYED) for purpose in range(at.N_PURPOSES)]
         i[at.KEYS : at.ANSWERS] = np.array(keys, np.uint64).view(np.int64)
         f[at.NEXT_BUCKET_AT] = settings.bucket_s
         self.set_queue_limit(settings.queue_limit)

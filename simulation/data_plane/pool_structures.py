@@ -38,31 +38,18 @@ pointer = _same if config.DISABLE_JIT else _pointer
 
 @inlined
 def set_finish(f: FloatArray, i: IntArray, server: int, finish_s: float) -> None:
-    """Set when a server finishes (infinity: it is not busy), and replay the matches that this can change."""
+    """Set when a server finishes (infinity: it is not busy), and replay its matches."""
     times, winners = i[at.FINISH_S], i[at.WINNERS]
-    place = i[at.LEAVES] + server
-    is_sooner = finish_s < f[times + place]
+    place, winner = i[at.LEAVES] + server, server
     f[times + place] = finish_s
-    if is_sooner:
-        # Up to the first match that it loses: seldom far, for new work mostly ends last.
-        while place > 1:
-            place >>= 1
-            best_s = f[times + place]
-            if best_s < finish_s or (best_s == finish_s and i[winners + place] < server):
-                return
-            f[times + place] = finish_s
-            i[winners + place] = server
-        return
-    winner = server
+    # All the way up and without a branch: to stop where nothing changes costs more in wrong guesses than it saves.
     while place > 1:
-        # Above a match that it had lost anyway nothing changes.
-        if i[winners + (place >> 1)] != server:
-            return
         rival_s = f[times + (place ^ 1)]
-        # The left player is the lower server and wins ties.
-        if rival_s < finish_s or (rival_s == finish_s and place & 1 == 1):
-            finish_s = rival_s
-            winner = i[winners + (place ^ 1)]
+        rival = i[winners + (place ^ 1)]
+        # The left player is the lower server and wins ties; no time is NaN.
+        is_beaten = (rival_s < finish_s) | ((not rival_s > finish_s) & ((place & 1) == 1))
+        winner = rival if is_beaten else winner
+        finish_s = rival_s if rival_s < finish_s else finish_s
         place >>= 1
         f[times + place] = finish_s
         i[winners + place] = winner
@@ -151,6 +138,15 @@ def take_from_agenda(f: FloatArray, i: IntArray, agenda: int) -> tuple[int, int]
     _drop_top(f, i, i[agenda + at.HEAP_F], heap, i[agenda + at.SIZE])
     i[agenda + at.SIZE] -= 1
     return key, slot
+
+
+@inlined
+def drop_first(f: FloatArray, i: IntArray, agenda: int, at_s: float, slot: int) -> bool:
+    """Take the first entry out of the ring if it is the one of this slot at this time; say whether it was."""
+    head = i[agenda + at.HEAD] & i[agenda + at.MASK]
+    is_first = f[i[agenda + at.RING_F] + head] == at_s and i[i[agenda + at.RING_I] + 2 * head + 1] == slot
+    i[agenda + at.HEAD] += is_first
+    return is_first
 
 
 @inlined

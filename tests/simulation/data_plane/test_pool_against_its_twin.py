@@ -3,11 +3,13 @@
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulation.data_plane.pool import ServingPool
 from simulation.data_plane.pool_layout import COUNTERS
+from simulation.data_plane.pool_settings import Client, Distribution, PoolSettings
 from tests.simulation.data_plane.pool_cases import Case, cases, seconds
 from tests.simulation.reference_pool import ReferencePool
 
@@ -51,3 +53,22 @@ def test_a_run_cut_anywhere_equals_one_run_bit_for_bit(case: Case, cuts: list[fl
     whole = case.play(ServingPool(case.settings, case.seed, records=True))
     parts = case.play(ServingPool(case.settings, case.seed, records=True), cuts, chunks)
     assert whole.fingerprint() == parts.fingerprint()
+
+
+@pytest.mark.parametrize("change", ["slower", "evicted", "standing"])
+def test_a_deadline_that_the_work_would_have_met_comes_back_when_a_change_delays_the_work(change: str) -> None:
+    pools = []
+    for make in (lambda pool: ServingPool(pool, 1, records=True), lambda pool: ReferencePool(pool, 1)):
+        client = Client(timeout_s=3.0, cancellation="queued", retries=1)
+        pool = make(PoolSettings.simple(1, Distribution("exponential", 1.0), client=client))
+        pool.offer([0.0, 0.5], [1.0, 1.0])
+        pool.advance(1.5)  # the second began at 1, after a wait, and would be done at 2, before 3.5
+        if change == "evicted":
+            pool.set_capacity(replicas=0, running_work="hand_over")
+        else:
+            pool.set_slowdown(10.0 if change == "slower" else math.inf)
+        pool.advance(8.0)
+        pools.append(pool)
+    pools[0].check_conservation()
+    assert pools[0].result().counters["timeouts"] > 0
+    assert_same(*pools)
