@@ -89,12 +89,15 @@ def simulate(
     certificate: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where to write it. Default: certificate.json beside the plan.")
     ] = None,
+    dask: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Dask scheduler that plays the nights; same result.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Try a plan's night; write the certificate.
 
     Replays the night under what may go wrong and prints the verdict: exit 0 holds, 1 fails, 3 not enough evidence."""
-    finish("simulate", plan, scenario or [], replications, seed, threads, opens_at, certificate, json)
+    finish("simulate", plan, scenario or [], replications, seed, threads, opens_at, certificate, dask, json)
 
 
 @app.command(epilog=example("lull demo", "lull demo --home /tmp/lull --fast"))

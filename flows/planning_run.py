@@ -43,6 +43,7 @@ def validate_plan(
     threads: int = 2,
     history: RequestHistory | None = None,
     load: Forecast | None = None,
+    dask: str | None = None,
     on_trial: Callable[[Trial], None] | None = None,
 ) -> ValidatedPlan:
     """
@@ -56,12 +57,15 @@ def validate_plan(
     replications : nights per scenario; default: the plan's
     first_seed : seeds are `first_seed`, `first_seed` + 1, …
     history, load : as `plan_traffic` and `plan_forecast` return them, if they are there already
+    dask : address of a Dask scheduler whose workers play the nights; default: threads of this machine
     on_trial : called as trials end, for progress bars
 
     Raises
     ------
     InvalidHistory, InvalidPlan, InvalidScenario, UnknownZone
         If the history cannot be read, its digest is not the plan's, or the night cannot be played.
+    DaskUnavailable
+        If the cluster cannot play the nights.
     """
     issued_at = dt.datetime.now(dt.UTC) if now is None else now
     known = plan_traffic(plan) if history is None else history
@@ -70,7 +74,7 @@ def validate_plan(
     chosen = plan_scenarios(plan) if scenarios is None else tuple(scenarios)
     experiment = simulate(
         plan, chosen, load=ahead, opens_at=opening, rules=make_rules(plan.triggers),
-        replications=replications, first_seed=first_seed, threads=threads, on_trial=on_trial,
+        replications=replications, first_seed=first_seed, threads=threads, dask=dask, on_trial=on_trial,
     )  # fmt: skip
     verdict = judge(plan, experiment)
     certificate = certify(plan, verdict, experiment, known.digest(), issued_at)

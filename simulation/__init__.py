@@ -10,24 +10,42 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from simulation.data_plane.fcfs import serve_queue
     from simulation.experiment import simulate
+    from simulation.experiment_until import simulate_until
     from simulation.plan import Plan
     from simulation.planning.windows import find_windows
     from simulation.scenario import Scenario
+    from simulation.selection import select_best
+    from simulation.traffic.day_bootstrap import draw_days
     from simulation.traffic.forecast import forecast
     from simulation.traffic.read_history import read_history
     from simulation.verdict import judge
 
-__all__ = ["Plan", "Scenario", "find_windows", "forecast", "judge", "read_history", "serve_queue", "simulate"]
+__all__ = [
+    "Plan",
+    "Scenario",
+    "draw_days",
+    "find_windows",
+    "forecast",
+    "judge",
+    "read_history",
+    "select_best",
+    "serve_queue",
+    "simulate",
+    "simulate_until",
+]
 
 _HOMES = {
     "Plan": "simulation.plan",
     "Scenario": "simulation.scenario",
+    "draw_days": "simulation.traffic.day_bootstrap",
     "find_windows": "simulation.planning.windows",
     "forecast": "simulation.traffic.forecast",
     "judge": "simulation.verdict",
     "read_history": "simulation.traffic.read_history",
+    "select_best": "simulation.selection",
     "serve_queue": "simulation.data_plane.fcfs",
     "simulate": "simulation.experiment",
+    "simulate_until": "simulation.experiment_until",
 }
 
 

@@ -23,3 +23,7 @@ class InvalidWorkload(LullError):
 
 class UnknownZone(LullError):
     """A time zone that the IANA database does not know."""
+
+
+class InvalidSample(LullError):
+    """Results or settings that no interval or choice can be computed from; the message names the argument."""

@@ -28,6 +28,7 @@ def run(
     threads: int,
     opens_at: str | None,
     certificate: Path | None,
+    dask: str | None,
     as_json: bool,
 ) -> int:
     """Return 0 if the plan holds, 1 if it fails, 3 without enough evidence; the certificate says the same."""
@@ -40,7 +41,7 @@ def run(
     counter = _Counter(len(chosen) * n)
     result = validate_plan(
         plan, opens_at=opening, scenarios=chosen, replications=replications,
-        first_seed=first_seed, threads=threads, on_trial=counter,
+        first_seed=first_seed, threads=threads, dask=dask, on_trial=counter,
     )  # fmt: skip
     counter.clear()
     write_whole(target, json.dumps(result.certificate, indent=1, ensure_ascii=False) + "\n")

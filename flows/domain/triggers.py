@@ -16,16 +16,15 @@ class TriggerMemory:
     since_s: float | None = None
 
 
-def make_rules(triggers: Sequence[Trigger]) -> Rules:
-    """
-    Return the function that judges an observation by the plan's triggers.
+@dataclass(frozen=True)
+class TriggerRules:
+    """The plan's triggers as the function that judges an observation: plain data, so it can be sent to a cluster."""
 
-    A trigger takes hold once its limit was passed for `for_s`, lets go once the value stayed at or below
-    `clears_below` for `clears_for_s`; between the two limits nothing changes. Stop beats pause beats continue.
-    A value that nobody measured (NaN: nothing finished) neither raises nor clears.
-    """
+    triggers: tuple[Trigger, ...]
 
-    def judge(observation: Observation, memory: Any) -> tuple[Decision, Any]:
+    def __call__(self, observation: Observation, memory: Any) -> tuple[Decision, Any]:
+        """Judge one observation; `memory` is None at first."""
+        triggers = self.triggers
         states: tuple[TriggerMemory, ...] = memory or tuple(TriggerMemory() for _ in triggers)
         after = tuple(_step(trigger, state, observation) for trigger, state in zip(triggers, states, strict=True))
         held = [trigger for trigger, state in zip(triggers, after, strict=True) if state.is_on]
@@ -37,7 +36,16 @@ def make_rules(triggers: Sequence[Trigger]) -> Rules:
         reason = f"{worst.name}: {worst.observe} is {value:,.3g}, {limits}"
         return Decision(Action(worst.action), reason), after
 
-    return judge
+
+def make_rules(triggers: Sequence[Trigger]) -> Rules:
+    """
+    Return the function that judges an observation by the plan's triggers; it can be pickled.
+
+    A trigger takes hold once its limit was passed for `for_s`, lets go once the value stayed at or below
+    `clears_below` for `clears_for_s`; between the two limits nothing changes. Stop beats pause beats continue.
+    A value that nobody measured (NaN: nothing finished) neither raises nor clears.
+    """
+    return TriggerRules(tuple(triggers))
 
 
 def _step(trigger: Trigger, state: TriggerMemory, observation: Observation) -> TriggerMemory:

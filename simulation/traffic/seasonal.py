@@ -81,6 +81,20 @@ def local_days(history: RequestHistory, time_zone: str) -> LocalDays:
     UnknownZone
         If `time_zone` is not an IANA name.
     """
+    first_day, counts = daily_counts(history, time_zone)
+    early = counts[: np.flatnonzero(np.isfinite(counts).any(axis=1))[0] + _FLOOR_DAYS]
+    floor = _floor(float(np.nanmean(early)) or float(np.nanmean(counts)))
+    log_counts = np.log(counts + floor)
+    level = _day_levels(log_counts)
+    return LocalDays(first_day, history.step_s, floor, log_counts, level, log_counts - level[:, None])
+
+
+def daily_counts(history: RequestHistory, time_zone: str) -> tuple[int, FloatArray]:
+    """
+    Return the day of row 0 (days from 1970-01-01) and the counts, one row per local day, NaN where unknown.
+
+    Errors and what happens when clocks change: as for `local_days`.
+    """
     if DAY_S % history.step_s:
         raise InvalidHistory(f"{history.name}: a step of {history.step_s} s does not divide a day; resample it first")
     if not np.nansum(history.counts) > 0:
@@ -94,11 +108,7 @@ def local_days(history: RequestHistory, time_zone: str) -> LocalDays:
     n_known = np.bincount(place[known], minlength=n_days * per_day)
     sums = np.bincount(place[known], weights=history.counts[known], minlength=n_days * per_day)
     counts = np.where(n_known > 0, sums / np.maximum(n_known, 1), np.nan).reshape(n_days, per_day)
-    early = counts[: np.flatnonzero(np.isfinite(counts).any(axis=1))[0] + _FLOOR_DAYS]
-    floor = _floor(float(np.nanmean(early)) or float(np.nanmean(counts)))
-    log_counts = np.log(counts + floor)
-    level = _day_levels(log_counts)
-    return LocalDays(first_day, history.step_s, floor, log_counts, level, log_counts - level[:, None])
+    return first_day, counts
 
 
 def predict_days(days: LocalDays, origin: int, n_days: int) -> FloatArray:

@@ -331,8 +331,18 @@ def test_a_missing_plan_is_refused(lull: Lull) -> None:
         (["--opens-at", "2026-03-25T03:00Z"], "does not open at 2026-03-25 03:00 UTC"),
         (["--opens-at", "2027-03-25T02:00Z"], "does not cover the night"),
         (["--certificate", "."], "is a folder"),
+        (["--dask", "nowhere"], "no Dask scheduler answers at 'nowhere'"),
     ],
-    ids=["unknown scenario", "twice the same", "no time", "no zone", "not an opening", "far away", "a folder"],
+    ids=[
+        "unknown scenario",
+        "twice the same",
+        "no time",
+        "no zone",
+        "not an opening",
+        "far away",
+        "a folder",
+        "no Dask",
+    ],
 )
 def test_a_call_of_simulate_that_cannot_be_meant_is_refused(
     lull: Lull, plan: Path, arguments: list[str], said: str

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import simulation
-from simulation import experiment as experiment_module
+from simulation import trial_jobs
 from simulation.errors import InvalidScenario
 from simulation.experiment import code_digest, simulate
 from simulation.result import Experiment, Trial
@@ -73,7 +73,7 @@ def test_no_scenario_and_two_of_one_name_are_refused() -> None:
 
 
 def test_a_scenario_that_does_not_fit_is_refused_before_any_night_is_played(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiment_module, "simulate_trial", lambda *args: pytest.fail("a night was played"))
+    monkeypatch.setattr(trial_jobs, "simulate_trial", lambda *args: pytest.fail("a night was played"))
     bad = Scenario.model_validate(
         {"name": "bad", "question": "?", "events": [{"kind": "stage_fails", "stage": "tune"}]}
     )

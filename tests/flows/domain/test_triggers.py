@@ -1,6 +1,7 @@
 """Triggers take hold above a limit, let go at or below the lower one, and never flap in between."""
 
 import math
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -77,6 +78,18 @@ def test_stop_beats_pause_whatever_their_order_and_names_its_trigger() -> None:
         assert actions(triggers, [(0, 500.0), (10, 950.0)]) == [Action.PAUSE, Action.STOP]
         decision, _ = make_rules(triggers)(replace(CALM, p99_ms=950.0), None)
         assert decision.reason.startswith("enough: p99_ms is 950, acts above 900, clears ")
+
+
+def test_the_rules_are_data_that_can_be_sent_and_judge_the_same_there() -> None:
+    rules = make_rules([SLOW, AT_ONCE])
+    sent = pickle.loads(pickle.dumps(rules))
+    assert sent == rules
+    memory = there = None
+    for at_s in range(0, 100, 10):
+        seen = replace(CALM, at_s=float(at_s), p99_ms=500.0 if at_s < 50 else 100.0)
+        decision, memory = rules(seen, memory)
+        decision_there, there = sent(seen, there)
+        assert (decision_there, there) == (decision, memory)
 
 
 def test_no_trigger_means_never_an_action() -> None:
