@@ -144,19 +144,26 @@ def exponential_of(bits: np.uint64) -> float:
 
 
 @njit(nogil=True)
+def normal_near_middle(p: float) -> float:
+    """Return the standard normal number below which a share p lies, for p within 0.425 of a half."""
+    q = p - 0.5
+    r = 0.180625 - q * q
+    top = ((((((2509.0809287301226727 * r + 33430.575583588128105) * r + 67265.770927008700853) * r
+              + 45921.953931549871457) * r + 13731.693765509461125) * r + 1971.5909503065514427) * r
+           + 133.14166789178437745) * r + 3.387132872796366608  # fmt: skip
+    low = ((((((5226.495278852854561 * r + 28729.085735721942674) * r + 39307.89580009271061) * r
+              + 21213.794301586595867) * r + 5394.1960214247511077) * r + 687.1870074920579083) * r
+           + 42.313330701600911252) * r + 1.0  # fmt: skip
+    return q * top / low
+
+
+@njit(nogil=True)
 def normal_of(bits: np.uint64) -> float:
     """Return a standard normal number: the inverse distribution function of Wichura (1988), AS 241, at a uniform."""
     p = uniform_of(bits)
     q = p - 0.5
     if abs(q) <= 0.425:
-        r = 0.180625 - q * q
-        top = ((((((2509.0809287301226727 * r + 33430.575583588128105) * r + 67265.770927008700853) * r
-                  + 45921.953931549871457) * r + 13731.693765509461125) * r + 1971.5909503065514427) * r
-               + 133.14166789178437745) * r + 3.387132872796366608  # fmt: skip
-        low = ((((((5226.495278852854561 * r + 28729.085735721942674) * r + 39307.89580009271061) * r
-                  + 21213.794301586595867) * r + 5394.1960214247511077) * r + 687.1870074920579083) * r
-               + 42.313330701600911252) * r + 1.0  # fmt: skip
-        return q * top / low
+        return normal_near_middle(p)
     r = math.sqrt(-portable_log(p if q < 0.0 else 1.0 - p))
     if r <= 5.0:
         r -= 1.6

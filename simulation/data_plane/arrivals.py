@@ -78,25 +78,36 @@ def _take_kernel(sources: int) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _merge(times_s: FloatArray, ends: IntArray, heads: IntArray, until_s: float, out: FloatArray) -> int:
-    """Write the earliest of all heads again and again, until a stream is used up; return how many."""
-    n_streams, n = heads.shape[0], 0
+def _merge(times_s: FloatArray, ends: IntArray, heads: IntArray, until_s: float, out: FloatArray, n: int) -> int:
+    """
+    Write the earliest of all heads again and again from place `n` on; return where it stopped.
+
+    It stops at `until_s`, at the end of `out`, or when a stream is used up.
+    """
+    n_streams = heads.shape[0]
     heads_s = np.empty(n_streams)
     for stream in range(n_streams):
         heads_s[stream] = times_s[stream, heads[stream]]
     while n < out.shape[0]:
-        best, best_s = 0, heads_s[0]
+        best, best_s, next_s = 0, heads_s[0], until_s
         for stream in range(1, n_streams):
             is_sooner = heads_s[stream] < best_s
+            next_s = min(next_s, best_s if is_sooner else heads_s[stream])
             best, best_s = stream if is_sooner else best, heads_s[stream] if is_sooner else best_s
         if best_s >= until_s:
             break
+        head = heads[best] + 1
         out[n] = best_s
         n += 1
-        heads[best] += 1
-        if heads[best] == ends[best]:
+        if next_s >= until_s:  # no other stream has anything before the end: what this one has goes in one run
+            while n < out.shape[0] and head < ends[best] and times_s[best, head] < until_s:
+                out[n] = times_s[best, head]
+                n += 1
+                head += 1
+        heads[best] = head
+        if head == ends[best]:
             break
-        heads_s[best] = times_s[best, heads[best]]
+        heads_s[best] = times_s[best, head]
     return n
 
 
@@ -240,12 +251,12 @@ class MergedArrivals:
         out = _room_for(max_n, until_s)
         n = 0
         while n < max_n:
-            for k in np.flatnonzero(self._heads == self._ends):
-                self._refill(int(k))
-            n_more = _merge(self._times_s, self._ends, self._heads, float(until_s), out[n:])
-            n += n_more
+            for k, (head, end) in enumerate(zip(self._heads.tolist(), self._ends.tolist(), strict=True)):
+                if head == end:
+                    self._refill(k)
+            n = _merge(self._times_s, self._ends, self._heads, float(until_s), out, n)
             # A merge that stops with something at every head has come to `until_s`, or `out` is full.
-            if (self._heads < self._ends).all():
+            if not (self._heads == self._ends).any():
                 break
         return out[:n]
 

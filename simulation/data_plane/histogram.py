@@ -44,6 +44,19 @@ def _count(latencies_s: FloatArray, counts: IntArray) -> int:
     return total
 
 
+@njit(cache=True, nogil=True)
+def _difference(later: IntArray, earlier: IntArray, fresh: IntArray) -> int:
+    """Write what came in between; return its highest filled bin, -1 if there is none, -2 if a bin has lost some."""
+    highest = -1
+    lowest = 0
+    for place in range(fresh.shape[0]):
+        n = later[place] - earlier[place]
+        fresh[place] = n
+        lowest = min(lowest, n)
+        highest = place if n != 0 else highest
+    return -2 if lowest < 0 else highest
+
+
 def bin_edges_s() -> FloatArray:
     """Return the N_BINS + 1 edges of the bins in seconds: bin i is [edge i, edge i + 1)."""
     octaves = np.repeat(np.arange(-20.0, 20.0), 64)
@@ -135,12 +148,16 @@ class LatencyHistogram:
         return type(self)(self.counts + other.counts, self.sum_ticks + other.sum_ticks, max(self.max_s, other.max_s))
 
     def __sub__(self, earlier: Self) -> Self:
-        counts = self.counts - earlier.counts
-        if counts.min() < 0:
+        return self.since(earlier.counts, self.sum_ticks - earlier.sum_ticks)
+
+    def since(self, earlier_counts: IntArray, sum_ticks: int) -> Self:
+        """Return what came in after there were `earlier_counts`, given its sum: `later - earlier` in a single pass."""
+        counts = np.empty(N_BINS, np.int64)
+        highest = int(_difference(self.counts, earlier_counts, counts))
+        if highest == -2:
             raise InvalidWorkload("the histogram to take away holds latencies that this one lacks; swap the two")
-        filled = np.flatnonzero(counts)
-        highest_s = min(float(_EDGES[filled[-1] + 1]), self.max_s) if filled.size else 0.0
-        return type(self)(counts, self.sum_ticks - earlier.sum_ticks, highest_s)
+        highest_s = min(float(_EDGES[highest + 1]), self.max_s) if highest >= 0 else 0.0
+        return type(self)(counts, sum_ticks, highest_s)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, LatencyHistogram):

@@ -145,15 +145,22 @@ class ServingPool:
             return
         earliest_s = max(self._last_offered_s, self.now_s)
         _check_order(arrivals, earliest_s)
-        services = _NO_FLOATS if services_s is None else _floats("services_s", services_s, n)
-        _check_all("services_s", services, (services >= 0.0) & (services < np.inf), "a number of seconds from 0 on")
-        n_classes, n_versions = self._machine.settings.priorities, len(self._machine.settings.versions)
-        classes = _NO_INTS if priorities is None else _whole("priorities", priorities, n)
-        _check_all("priorities", classes, (classes >= 0) & (classes < n_classes), f"a class from 0 to {n_classes - 1}")
-        patience = _NO_FLOATS if patience_s is None else _floats("patience_s", patience_s, n)
-        _check_all("patience_s", patience, ~(patience < 0.0), "a number of seconds from 0 on, or NaN")
-        wanted = _NO_INTS if versions is None else _whole("versions", versions, n)
-        _check_all("versions", wanted, (wanted >= -1) & (wanted < n_versions), f"-1 to {n_versions - 1}")
+        services, classes, patience, wanted = _NO_FLOATS, _NO_INTS, _NO_FLOATS, _NO_INTS
+        if services_s is not None:
+            services = _floats("services_s", services_s, n)
+            is_good = (services >= 0.0) & (services < np.inf)
+            _check_all("services_s", services, is_good, "a number of seconds from 0 on")
+        if priorities is not None:
+            last = self._machine.settings.priorities - 1
+            classes = _whole("priorities", priorities, n)
+            _check_all("priorities", classes, (classes >= 0) & (classes <= last), f"a class from 0 to {last}")
+        if patience_s is not None:
+            patience = _floats("patience_s", patience_s, n)
+            _check_all("patience_s", patience, ~(patience < 0.0), "a number of seconds from 0 on, or NaN")
+        if versions is not None:
+            last = len(self._machine.settings.versions) - 1
+            wanted = _whole("versions", versions, n)
+            _check_all("versions", wanted, (wanted >= -1) & (wanted <= last), f"-1 to {last}")
         self._chunks.append(Chunk(arrivals, services, classes, patience, wanted))
         self._last_offered_s = float(arrivals[-1])
         self._offered += n

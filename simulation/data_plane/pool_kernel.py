@@ -36,11 +36,15 @@ from simulation.data_plane.pool_structures import (
 )
 from simulation.randomness import (
     EXPONENTIAL,
+    LOGNORMAL,
     Purpose,
     bits_at,
     duration_of,
     exponential_of,
     further_bits,
+    normal_near_middle,
+    normal_of,
+    portable_exp,
     stream_key,
     uniform_of,
 )
@@ -502,10 +506,19 @@ def _draw_ahead(f: FloatArray, i: IntArray, first: int) -> None:
     """Draw the services of the first attempts of a block of requests."""
     key = np.int64(i[at.KEYS + SERVICE]).view(np.uint64)
     kind, a, b, c = i[at.SERVICE_KIND], f[at.SERVICE_A], f[at.SERVICE_B], f[at.SERVICE_C]
+    # Loops of their own, without branches, which the compiler turns into vector instructions.
     if kind == EXPONENTIAL:
-        # A loop of its own, without branches: the compiler turns it into vector instructions.
         for k in range(at.N_AHEAD):
             f[at.AHEAD + k] = a * exponential_of(bits_at(key, first + k))
+    elif kind == LOGNORMAL:
+        for k in range(at.N_AHEAD):
+            f[at.AHEAD + k] = normal_near_middle(uniform_of(bits_at(key, first + k)))
+        for k in range(at.N_AHEAD):
+            bits = bits_at(key, first + k)
+            if abs(uniform_of(bits) - 0.5) > 0.425:
+                f[at.AHEAD + k] = normal_of(bits)
+        for k in range(at.N_AHEAD):
+            f[at.AHEAD + k] = portable_exp(a + b * f[at.AHEAD + k])
     else:
         for k in range(at.N_AHEAD):
             f[at.AHEAD + k] = duration_of(bits_at(key, first + k), kind, a, b, c)

@@ -46,14 +46,18 @@ class Seen:
         self._at_s = machine.now_s
         self._bucket = int(machine.s.i[at.BUCKET])
         self._row = machine.s.cells[self._bucket].copy()
-        self._answers = [_histogram(machine, v, 0) for v in range(machine.s.cells.shape[1])]
+        self._answers = [_counts(machine, v, 0) for v in range(machine.s.cells.shape[1])]
 
     def observe(self, machine: Machine) -> Observation:
         """Return what is new since the last call."""
         present = int(machine.s.i[at.BUCKET])
         new = machine.s.cells[self._bucket : present + 1].sum(axis=0) - self._row
-        answers = [_histogram(machine, v, 0) for v in range(new.shape[0])]
-        fresh = [later - earlier for later, earlier in zip(answers, self._answers, strict=True)]
+        answers = [_counts(machine, v, 0) for v in range(new.shape[0])]
+        fresh = [
+            # The sum of all answers so far is not needed, and would cost a walk over all buckets at every look.
+            LatencyHistogram(counts, 0, _longest_s(machine, v, 0)).since(before, int(new[v, at.C_ANSWER_TICKS]))
+            for v, (counts, before) in enumerate(zip(answers, self._answers, strict=True))
+        ]
         by_version = tuple(
             VersionObservation(int(row[at.C_ATTEMPTS]), int(row[at.C_COMPLETED]), int(row[at.C_ERRORS]), latency)
             for row, latency in zip(new, fresh, strict=True)
@@ -77,14 +81,22 @@ class Seen:
         return observation
 
 
+def _counts(machine: Machine, version: int, which: int) -> IntArray:
+    """Return the bins of answers (0) or of served requests (1) of a version."""
+    first = (at.ANSWERS, at.LATENCIES)[which] + version * N_BINS
+    return machine.s.i[first : first + N_BINS].copy()
+
+
+def _longest_s(machine: Machine, version: int, which: int) -> float:
+    return float(machine.s.f[at.LONGEST + 2 * which + version])
+
+
 def _histogram(machine: Machine, version: int, which: int) -> LatencyHistogram:
     """Return the histogram of answers (0) or of served requests (1) of a version."""
-    first = (at.ANSWERS, at.LATENCIES)[which] + version * N_BINS
-    counts = machine.s.i[first : first + N_BINS].copy()
     present = int(machine.s.i[at.BUCKET])
     column = (at.C_ANSWER_TICKS, at.C_LATENCY_TICKS)[which]
     ticks = int(machine.s.cells[: present + 1, version, column].sum())
-    return LatencyHistogram(counts, ticks, float(machine.s.f[at.LONGEST + 2 * which + version]))
+    return LatencyHistogram(_counts(machine, version, which), ticks, _longest_s(machine, version, which))
 
 
 def _played(machine: Machine) -> IntArray:
