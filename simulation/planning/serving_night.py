@@ -81,8 +81,13 @@ class ServingNight:
 
     def refined(self, parts: int) -> "ServingNight":
         """Return the same night in steps of a ``parts``-th of the length."""
-        arrays = (np.repeat(values, parts) for values in (self.load_rps, self.servers, self.slowdown))
-        return ServingNight(self.step_s / parts, *arrays, self.callers)
+        return replace(
+            self,
+            step_s=self.step_s / parts,
+            load_rps=np.repeat(self.load_rps, parts),
+            servers=np.repeat(self.servers, parts),
+            slowdown=np.repeat(self.slowdown, parts),
+        )
 
     def without_training_from(self, stop_s: float, slowdown: float = 1.0) -> "ServingNight":
         """Return the night with training stopped at that second: services as slow as ``slowdown`` from then on."""

@@ -361,7 +361,7 @@ def test_the_plan_becomes_numbers_in_seconds():
         (lambda: play(a_night(), 1, (5.0, 500.0)), InvalidWorkload, "give two moments of the night"),
         (lambda: arrivals_of(a_night(), 1, Surge(0.0, 1.0, 30.0)), InvalidWorkload, "surge factor 30 is above 20"),
         (lambda: simulated_surge(a_night(), 0.0, 1.0, (1.0, 2.0), seeds=(1, 1, 2)), InvalidWorkload, "three different"),
-        (lambda: fluid(load=[-1.0]), InvalidWorkload, r"load_rps\[0\] is .*-1.0"),
+        (lambda: fluid(load=[-1.0]), InvalidWorkload, r"load_rps\[0\] is -1"),
         (lambda: fluid(load=[1.0, 1.0]), InvalidWorkload, "give one number per step in each"),
         (lambda: fluid(timeout_s=0.0), InvalidWorkload, "times are above 0"),
         (lambda: fluid(exceeds=np.ones(1)), InvalidWorkload, "at least two probabilities"),
