@@ -131,8 +131,8 @@ def _erlang_a(arrival_rps: float, servers: int, abandon_rps: float) -> Study:
 
 
 def _window(running: str, running_work: RunningWork) -> Study:
-    """Ten servers, seven from 20 to 50 s; one night every 150 s, which begins empty again."""
-    moments, n_nights, period_s = np.array([5.0, 21.0, 30.0, 50.0]), 130, 150.0
+    """Ten servers, seven from 20 to 50 s; a night every 150 s begins empty; pools of few nights change faster."""
+    moments, n_nights, period_s = np.array([5.0, 21.0, 30.0, 50.0]), 20, 150.0
     spans = [0.0, 5.0, 20.0, 50.0]  # controls: arrivals of each
     settings = PoolSettings.simple(10, Distribution("exponential", 1.0), bucket_s=_BUCKET_S)
 
@@ -162,7 +162,7 @@ def _window(running: str, running_work: RunningWork) -> Study:
         return [*numbers, *(np.histogram(since, spans)[0] / n_nights)]
 
     return Study(
-        f"pool: 10, 7, 10 servers, {running_work.replace('_', ' ')}", expected, measure, 24, (40.0, 120.0, 240.0)
+        f"pool: 10, 7, 10 servers, {running_work.replace('_', ' ')}", expected, measure, 200, (40.0, 120.0, 240.0)
     )
 
 
