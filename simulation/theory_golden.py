@@ -10,7 +10,8 @@ from simulation.data_plane.changing_capacity import CapacityStep, serve_schedule
 from simulation.data_plane.fcfs import serve_queue
 from simulation.data_plane.pool import ServingPool
 from simulation.data_plane.pool_settings import Distribution, PoolSettings
-from simulation.planning.golden_storm import GoldenStorm, golden_storms, play_golden
+from simulation.planning.golden_storm import GoldenStorm, golden_storms, play_golden, triggered_storm
+from simulation.planning.retry_feedback import Callers
 from simulation.theory_check import TheoryRow
 
 _SETTINGS = Distribution("deterministic", 1.0)  # the services are given
@@ -79,6 +80,10 @@ def _stuck(storm: GoldenStorm) -> float:
     return float(sum(play_golden(storm, seed).is_stuck for seed in range(10)))
 
 
+def _dipped(callers: Callers, servers: int) -> float:
+    return float(sum(triggered_storm(callers, seed, servers).is_stuck for seed in range(10)))
+
+
 def golden_cases() -> Iterator[GoldenCase]:
     """Yield every case; those of the pool say so."""
     for servers, waits in WAITS_S.items():
@@ -94,3 +99,7 @@ def golden_cases() -> Iterator[GoldenCase]:
             float(storm.n_stuck),
             lambda storm=storm: _stuck(storm),  # type: ignore[misc]  # as above
         )
+    lively = golden_storms()[2].callers  # three retries, no budget, no queue limit
+    for servers, n_stuck in ((10, 0), (4, 10)):
+        name = f"pool: retry storm, load 6, dip to {servers} servers: stuck of 10"
+        yield GoldenCase(name, float(n_stuck), lambda n=servers: _dipped(lively, n))  # type: ignore[misc]  # as above

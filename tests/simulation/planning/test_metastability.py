@@ -12,7 +12,7 @@ from numba import config as numba_config
 from simulation.data_plane.fluid_queue import fluid_line
 from simulation.data_plane.pool_settings import Distribution
 from simulation.errors import InvalidHistory, InvalidPlan, InvalidWorkload
-from simulation.planning.golden_storm import golden_storms, play_golden
+from simulation.planning.golden_storm import golden_storms, play_golden, triggered_storm
 from simulation.planning.metastability import (
     abort_curve,
     assess_metastability,
@@ -48,6 +48,16 @@ def test_the_golden_scenario_comes_out_in_every_case(storm):
     assert sum(play_golden(storm, seed).is_stuck for seed in range(10)) == storm.n_stuck
     state = bad_state(storm.callers, np.array([8.0]), np.array([10]))
     assert state.sustains_itself[0] == (storm.n_stuck > 0)
+
+
+@pytest.mark.theory
+@compiled_only
+@pytest.mark.parametrize(
+    ("budget", "servers", "n_stuck"), [(None, 10, 0), (None, 4, 10), (0.1, 4, 0)], ids=["no dip", "dip", "budget"]
+)
+def test_a_dip_brings_down_for_good_a_pool_that_stands_without_it(budget, servers, n_stuck):
+    callers = Callers(EXPONENTIAL, 3.0, 3, budget)
+    assert sum(triggered_storm(callers, seed, servers).is_stuck for seed in range(10)) == n_stuck
 
 
 def test_the_golden_scenario_in_short():
