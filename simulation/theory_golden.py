@@ -101,5 +101,5 @@ def golden_cases() -> Iterator[GoldenCase]:
         )
     lively = golden_storms()[2].callers  # three retries, no budget, no queue limit
     for servers, n_stuck in ((10, 0), (4, 10)):
-        name = f"pool: retry storm, load 6, dip to {servers} servers: stuck of 10"
+        name = f"pool: retry storm, load 5, dip to {servers} servers: stuck of 10"
         yield GoldenCase(name, float(n_stuck), lambda n=servers: _dipped(lively, n))  # type: ignore[misc]  # as above

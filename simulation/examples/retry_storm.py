@@ -6,7 +6,7 @@ from simulation.data_plane.pool import ServingPool
 from simulation.data_plane.pool_settings import Client, Distribution, PoolSettings, RetryBudget
 from simulation.randomness import Purpose, exponentials
 
-LOAD_RPS, TIMEOUT_S, SERVERS, FEWER = 6.0, 3.0, 10, 4
+LOAD_RPS, TIMEOUT_S, SERVERS, FEWER = 5.0, 3.0, 10, 4
 
 
 def play(budget: RetryBudget | None, fewer: int) -> ServingPool:

@@ -42,8 +42,8 @@ def golden_storms() -> tuple[GoldenStorm, ...]:
 
 
 def triggered_storm(callers: Callers, seed: int, servers: int) -> StormTrial:
-    """Play the scenario at load 6 with that many servers on [200, 320) s: there the dip alone decides."""
-    return _play(callers, 6.0, servers, seed, "none")
+    """Play the scenario at load 5 with that many servers on [200, 320) s: there the dip alone decides."""
+    return _play(callers, 5.0, servers, seed, "none")
 
 
 def play_golden(storm: GoldenStorm, seed: int) -> StormTrial:
