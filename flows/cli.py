@@ -70,9 +70,9 @@ def plan_check(plan: PlanFile, json: AsJson = False) -> None:
     finish("plan", plan, json, function="check")
 
 
-@app.command(epilog=example("lull simulate plan.yaml", "lull simulate plan.yaml --scenario flash-crowd --scenario my-scenario.yaml --replications 100"))  # fmt: skip  # noqa: E501
+@app.command(epilog=example("lull simulate plan.yaml", "lull simulate plan.yaml --scenario flash-crowd --scenario my-scenario.yaml --replications 100", "lull simulate --check-theory"))  # fmt: skip  # noqa: E501
 def simulate(
-    plan: PlanFile,
+    plan: Annotated[Path | None, typer.Argument(metavar="PLAN", help="The plan's YAML file.")] = None,
     scenario: Annotated[
         list[str] | None,
         typer.Option(help="Ready name or YAML file; may be repeated. Default: the plan's, else all ready ones."),
@@ -92,11 +92,18 @@ def simulate(
     dask: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Dask scheduler that plays the nights; same result.")
     ] = None,
+    check_theory: Annotated[
+        bool, typer.Option("--check-theory", help="Instead, hold the simulator against queueing theory; takes no PLAN.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Try a plan's night; write the certificate.
 
     Replays the night under what may go wrong and prints the verdict: exit 0 holds, 1 fails, 3 not enough evidence."""
+    if check_theory:
+        finish("theory", plan, seed, json)
+    if plan is None:
+        leave("simulate needs a PLAN, such as `lull simulate plan.yaml`, or --check-theory", 2)
     finish("simulate", plan, scenario or [], replications, seed, threads, opens_at, certificate, dask, json)
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +64,7 @@ class Study:
 
     def rows(self, seed: int) -> list[TheoryRow]:
         """Simulate, and return one row per value; the same seed gives the same rows, whatever the threads do."""
+        compile_kernels()
         expected = self.expected()
         began = time.perf_counter()
         children = np.random.SeedSequence([seed, *self.name.encode()]).spawn(self.replications)
@@ -90,6 +92,27 @@ def controlled_means(values: Floats, control_means: Floats) -> tuple[Floats, Flo
     return fitted[0], np.sqrt(variance * np.linalg.pinv(design.T @ design)[0, 0])
 
 
+@cache
+def compile_kernels() -> None:
+    """Call each kernel once, so that the seconds of a row are of its requests and not of the compiler."""
+    from simulation.data_plane.changing_capacity import CapacityStep, serve_schedule
+    from simulation.data_plane.fcfs import serve_queue
+    from simulation.data_plane.pool import ServingPool
+    from simulation.data_plane.pool_settings import Distribution, PoolSettings
+
+    one = np.ones(1)
+    for servers in (1, 10, 100):
+        serve_queue(one, one, servers)
+        serve_queue(one, one, servers, room=1)
+        serve_queue(one, one, servers, patience_s=one)
+    serve_schedule(one, one, [CapacityStep(0.0, 2), CapacityStep(1.5, 1)], running="evict")
+    pool = ServingPool(PoolSettings.simple(2, Distribution("exponential", 1.0)), 1)
+    pool.offer(one)
+    pool.advance(1.1)
+    pool.set_capacity(servers_per_replica=1, running_work="evict_and_requeue")
+    pool.finish()
+
+
 def _generator(seed: np.random.SeedSequence) -> np.random.Generator:
     return np.random.Generator(np.random.SFC64(seed))
 
@@ -98,7 +121,7 @@ def check_theory(seed: int = 1, names: str = "") -> list[TheoryRow]:
     """
     Simulate every study whose name contains ``names``, and return one row per value of theory.
 
-    The same seed gives the same rows but for their ``seconds``. All together take about a minute on two cores.
+    The same seed gives the same rows but for their ``seconds``. All take under two minutes on two cores.
     """
     from simulation.theory_studies import all_studies  # it builds on this module
 

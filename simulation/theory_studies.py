@@ -16,6 +16,8 @@ from simulation.data_plane.changing_capacity import CapacityStep, serve_schedule
 from simulation.data_plane.fcfs import serve_queue
 from simulation.theory_chains import interrupted_mean_number, transient_queue
 from simulation.theory_check import Study, Values
+from simulation.theory_golden import GoldenCase, golden_cases
+from simulation.theory_pool_studies import pool_studies
 
 Floats = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, int], Floats]
@@ -276,7 +278,14 @@ def _window_under_a_sine(opens: float, n_nights: int, replications: int) -> Stud
     return Study(name, expected, measure, replications, (above,))
 
 
-def all_studies() -> Iterator[Study]:
+def all_studies() -> Iterator[Study | GoldenCase]:
+    """Yield every study of theory: of the recursion, of the event-heap pool, and cases whose outcome is exact."""
+    yield from recursion_studies()
+    yield from pool_studies()
+    yield from golden_cases()
+
+
+def recursion_studies() -> Iterator[Study]:
     """Yield every study of theory that the first-come-first-served queue can show."""
     yield _mmc(0.8, 1, 500_000, 40)
     yield _mmc(1.8, 2, 500_000, 60)
