@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flows.domain.gates import judge_canary
 from flows.domain.triggers import make_rules
 from simulation.errors import InvalidPlan
 from simulation.experiment import simulate
@@ -73,7 +74,7 @@ def validate_plan(
     opening = choose_opening(plan, known, opens_at)
     chosen = plan_scenarios(plan) if scenarios is None else tuple(scenarios)
     experiment = simulate(
-        plan, chosen, load=ahead, opens_at=opening, rules=make_rules(plan.triggers),
+        plan, chosen, load=ahead, opens_at=opening, rules=make_rules(plan.triggers), step_rule=judge_canary,
         replications=replications, first_seed=first_seed, threads=threads, dask=dask, on_trial=on_trial,
     )  # fmt: skip
     verdict = judge(plan, experiment)

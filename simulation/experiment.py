@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from simulation.code_version import code_commit, code_digest, package_versions
+from simulation.control_plane.traffic import Load, Trace
 from simulation.errors import InvalidScenario
 from simulation.plan import Plan
 from simulation.result import Experiment, Trial
-from simulation.rules import Rules, never_intervene
+from simulation.rules import Rules, StepRule, never_intervene, promote_after_enough
 from simulation.scenario import Scenario
 from simulation.traffic.forecast import Forecast
 from simulation.trial_jobs import Setting, TrialJob, play_in_threads
@@ -21,9 +22,10 @@ def simulate(
     plan: Plan,
     scenarios: Sequence[Scenario],
     *,
-    load: Forecast,
+    load: Forecast | Trace | Load,
     opens_at: dt.datetime,
     rules: Rules = never_intervene,
+    step_rule: StepRule = promote_after_enough,
     replications: int | None = None,
     first_seed: int = 1,
     threads: int = 2,
@@ -35,9 +37,10 @@ def simulate(
 
     Parameters
     ----------
-    load : forecast of the pool's traffic, requests per second
+    load : the pool's traffic, requests per second: a forecast, a `Trace` that is replayed, or a `DayLoad`
     opens_at : UTC, the opening that is simulated
-    rules : the triggers that run at night, see `simulation.rules`; for Dask something that can be pickled
+    rules, step_rule : the triggers, and the rule for steps of the rollout, that run at night, see `simulation.rules`;
+        for Dask something that can be pickled
     threads : of this machine, where `dask` is not given
     dask : address of a Dask scheduler, or a `distributed.Client`: its workers play the trials
     on_trial : called in the calling thread's order as trials end, for progress bars
@@ -58,7 +61,7 @@ def simulate(
     n = plan.acceptance.replications if replications is None else replications
     jobs = [TrialJob(scenario, first_seed + i) for scenario in scenarios for i in range(n)]
     trials: list[Trial] = []
-    for trial in play(Setting(plan, load, opens_at, rules), jobs, threads, dask):
+    for trial in play(Setting(plan, load, opens_at, rules, step_rule), jobs, threads, dask):
         trials.append(trial)
         if on_trial is not None:
             on_trial(trial)

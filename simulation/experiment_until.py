@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from simulation.control_plane.traffic import Load, Trace
 from simulation.errors import InvalidSample
 from simulation.experiment import checked_scenarios, play, provenance
 from simulation.plan import Plan
 from simulation.result import Experiment, Trial
-from simulation.rules import Rules, never_intervene
+from simulation.rules import Rules, StepRule, never_intervene, promote_after_enough
 from simulation.scenario import Scenario
 from simulation.statistics import FloatArray, mean_interval, share_interval
 from simulation.stopping import LEAST_N, Interval, Stopped, run_until
@@ -61,7 +62,7 @@ def simulate_until(
     plan: Plan,
     scenarios: Sequence[Scenario],
     *,
-    load: Forecast,
+    load: Forecast | Trace | Load,
     opens_at: dt.datetime,
     half_width: float,
     cap: int,
@@ -70,6 +71,7 @@ def simulate_until(
     confidence: float | None = None,
     least_n: int = LEAST_N,
     rules: Rules = never_intervene,
+    step_rule: StepRule = promote_after_enough,
     first_seed: int = 1,
     threads: int = 2,
     dask: Any = None,
@@ -103,7 +105,7 @@ def simulate_until(
     if measure not in MEASURES:
         raise InvalidSample(f"measure: {measure!r} is not known; use one of {', '.join(MEASURES)}")
     checked_scenarios(plan, scenarios)
-    chosen, setting = MEASURES[measure], Setting(plan, load, opens_at, rules)
+    chosen, setting = MEASURES[measure], Setting(plan, load, opens_at, rules, step_rule)
     trials: dict[str, list[Trial]] = {scenario.name: [] for scenario in scenarios}
     stopped: dict[str, Stopped] = {}
     for scenario in scenarios:

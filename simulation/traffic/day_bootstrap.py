@@ -1,8 +1,8 @@
 """
 Days that have not been seen, made of days that have: whole local days of the history, drawn in blocks.
 
-Start at `draw_days`. The forecast says how far the load of a step may be off; this says how the load of a whole night
-may run, with the bursts and lulls that real nights had.
+Start at `draw_days`, or hand a `DayLoad` to `simulate`. The forecast says how far the load of a step may be off; this
+says how the load of a whole night may run, with the bursts and lulls that real nights had.
 """
 
 import datetime as dt
@@ -20,7 +20,7 @@ from simulation.traffic.outages import BoolArray
 from simulation.traffic.seasonal import DAY_S, daily_counts, local_seconds
 
 RECENT_DAYS = 56  # as far back as the forecast looks for its errors: older levels are another time
-_STREAM = 1  # the attempt under which days are drawn, so that arrival 20,000 and day 20,000 differ
+_STREAM = 1  # the attempt under which days are drawn; 0 is the forecast's path of load
 _EPOCH = dt.date(1970, 1, 1)
 IntArray = NDArray[np.int64]
 
@@ -51,6 +51,32 @@ class DrawnDays:
     def as_forecast(self) -> Forecast:
         """Return a forecast that is sure of this load, as `simulate` takes it."""
         return Forecast(self.start, self.step_s, LEVELS, np.repeat(self.load_rps[:, None], len(LEVELS), axis=1))
+
+
+@dataclass(frozen=True)
+class DayLoad:
+    """
+    The load of nights that were not seen, as `simulate` takes it instead of a forecast: each seed draws its own days.
+
+    Parameters
+    ----------
+    history, time_zone : as for `draw_days`
+    """
+
+    history: RequestHistory
+    time_zone: str
+
+    def night_rates(self, begin: dt.datetime, end: dt.datetime, seed: int) -> tuple[FloatArray, FloatArray]:
+        """Return edges in seconds since `begin`, shape (n + 1,), and requests per second between them, shape (n,)."""
+        zone = load_zone(self.time_zone)
+        first, last = (moment.astimezone(zone).date() for moment in (begin, end))
+        days = draw_days(
+            self.history, time_zone=self.time_zone, first_day=first, n_days=(last - first).days + 1, seed=seed
+        )
+        edges = (days.start - begin).total_seconds() + np.arange(days.load_rps.size + 1, dtype=np.float64) * days.step_s
+        held = (edges[1:] > 0.0) & (edges[:-1] < (end - begin).total_seconds())
+        kept = np.flatnonzero(held)
+        return np.clip(edges[kept[0] : kept[-1] + 2], 0.0, None), days.load_rps[held]
 
 
 def draw_days(
@@ -142,7 +168,7 @@ class _Pool:
                 f"{self.name}: its last {n} days hold no {length} day(s) in a row, known throughout, of the kind of "
                 f"{day:%A} {day} and what follows; use fewer block_days, more recent_days, or a fuller history"
             )
-        return int(begins[int(uniforms(seed, wanted[:1], _STREAM, Purpose.TRAFFIC)[0] * begins.size)])
+        return int(begins[int(uniforms(seed, wanted[:1], _STREAM, Purpose.TRAFFIC_LEVEL)[0] * begins.size)])
 
 
 def _steps(first_day: dt.date, n_days: int, step_s: int, time_zone: str) -> tuple[dt.datetime, IntArray, IntArray]:

@@ -12,7 +12,7 @@ from simulation.errors import InvalidHistory, InvalidWorkload, UnknownZone
 from simulation.experiment import simulate
 from simulation.randomness import Purpose, uniforms
 from simulation.scenario import Scenario
-from simulation.traffic.day_bootstrap import draw_days
+from simulation.traffic.day_bootstrap import DayLoad, draw_days
 from simulation.traffic.history import FloatArray, RequestHistory
 from simulation.traffic.read_history import read_history
 from tests.simulation.plans import small_plan
@@ -60,7 +60,7 @@ def test_the_days_are_those_of_a_plain_twin(seed: int, n_days: int, block_days: 
             with pytest.raises(InvalidHistory, match=f"hold no {len(wanted)} day"):
                 draw(history, seed, n_days=n_days, block_days=block_days)
             return
-        u = uniforms(seed, [(wanted[0] - EPOCH).days], 1, Purpose.TRAFFIC)[0]
+        u = uniforms(seed, [(wanted[0] - EPOCH).days], 1, Purpose.TRAFFIC_LEVEL)[0]
         expected += blocks[int(u * len(blocks))]
     drawn = draw(history, seed, n_days=n_days, block_days=block_days)
     assert list(drawn.days) == expected
@@ -200,3 +200,29 @@ def test_the_twin_and_the_laws_would_see_a_drawn_gap() -> None:
     with pytest.raises(InvalidHistory, match="hold no 2 day"):
         draw(with_gaps(numbered(), *every_second), block_days=2)
     assert draw(with_gaps(numbered(), *every_second), block_days=1).load_rps.size == 168
+
+
+def test_a_night_drawn_per_seed_is_a_piece_of_its_days() -> None:
+    fine = RequestHistory("numbered", START, 600, np.arange(144.0 * 70))
+    load = DayLoad(fine, "UTC")
+    begin = dt.datetime(2026, 4, 6, 22, 30, tzinfo=UTC)
+    end = begin + dt.timedelta(hours=5)
+    for seed in (1, 2, 3):
+        edges, rates = load.night_rates(begin, end, seed)
+        drawn = draw_days(fine, time_zone="UTC", first_day=TARGET, n_days=2, seed=seed).load_rps
+        first = 22 * 6 + 3  # steps of ten minutes
+        assert np.array_equal(rates, drawn[first : first + 30])
+        assert np.array_equal(edges, np.arange(31) * 600.0)
+    late = load.night_rates(begin + dt.timedelta(minutes=4), end, 1)[0]
+    assert late[:2].tolist() == [0.0, 360.0]
+
+
+def test_nights_are_played_on_drawn_days() -> None:
+    history = RequestHistory("even", START, 600, np.full(144 * 70, 600.0))
+    opens_at = dt.datetime(2026, 4, 6, 2, 0, tzinfo=UTC)
+    plan = small_plan(window__duration_min=20, training__stages=[{"name": "train", "minutes_p50": 5, "minutes_p95": 9}])
+    scenario = Scenario(name="calm", question="And without trouble?")
+    played = simulate(plan, [scenario], load=DayLoad(history, "UTC"), opens_at=opens_at, replications=2)
+    offered = [sum(trial.offered_per_min) for trial in played.trials]
+    assert all(abs(n - 4800) < 4 * 4800**0.5 for n in offered)  # 80 minutes at one request per second
+    assert offered[0] != offered[1]
