@@ -234,6 +234,24 @@ def test_the_abort_curve_knows_never_at_once_and_too_late():
     assert (known >= later.begins_min[np.isfinite(later.latest_min)]).all()
 
 
+def test_the_latest_minute_of_the_curve_is_the_last_that_drains():
+    night = ServingNight.of(60.0, np.full(45, 180.0), 40, Callers(SERVICE, 1.0, 1), 1.5)
+    latest = float(abort_curve(night, 2400.0, 300.0, 1.6).latest_min[0])
+    at_close = [
+        line_of(night.without_training_from(60.0 * stop), Surge(0.0, 300.0, 1.6))[39] for stop in (latest, latest + 1)
+    ]
+    assert at_close[0] == 0.0
+    assert at_close[1] > 100.0
+
+
+def test_a_short_queue_is_not_called_bad_where_most_are_answered_out_of_it():
+    """8 requests/s, limit 15: 1 - exp(-1.5) of 10 a second are in time; the line lasts, and most are answered."""
+    state = bad_state(Callers(EXPONENTIAL, 3.0, 3, queue_limit=15), np.array([8.0]), np.array([10]))
+    assert state.margin_rps[0] < 0.0
+    assert state.good_ratio[0] == pytest.approx(10 * (1 - math.exp(-1.5)) / 8)
+    assert not state.sustains_itself[0]
+
+
 def test_stopping_later_never_leaves_a_shorter_line():
     night = ServingNight.of(60.0, np.full(45, 180.0), 40, Callers(SERVICE, 1.0, 1), 1.5)
     lines = [line_of(night.without_training_from(60.0 * stop), Surge(300.0, 300.0, 1.6))[-1] for stop in range(45)]
