@@ -34,6 +34,7 @@ BUSY, CALM = 0.8, 0.5  # load of one server; the memory of waits grows as 1 / (1
 N_RUNS = 1000
 _BAND = (0.92, 0.97)
 _NIGHTS, _SHORT, _LONG = 60, 1000, 3000  # requests in a night: one or the other, by chance
+_PAIRS = 200  # differences of nights are skewed: 60 pairs were covered at 91.8 %, at load 0.5 at 94.3 %
 _RUN = 200_000
 _START_UP = 3000  # requests: thirty times what this queue remembers
 _SLOWER = 1.01
@@ -105,7 +106,7 @@ def coverage_studies() -> Iterator[CoverageStudy]:
         )
     yield CoverageStudy("one stationary run", _stationary_truths, play_stationary)
     yield CoverageStudy("one run from empty, MSER-5 cut", _stationary_mean, _play_cut)
-    yield CoverageStudy(f"{_NIGHTS} nights of two plans, same seeds", _difference_truth, _play_pair)
+    yield CoverageStudy(f"{_PAIRS} nights of two plans, same seeds", _difference_truth, _play_pair)
     yield CoverageStudy("nights until ±10 %", _short_night_truth, _play_until)
     # Exact intervals of shares cover more than they say, never less: no upper limit.
     yield CoverageStudy("zeros and ones until ±0.05", lambda: {"share": _CHANCE}, _play_share, (_BAND[0], 1.0))
@@ -148,7 +149,7 @@ def _play_cut(rng: np.random.Generator) -> Estimates:
 
 
 def _play_pair(rng: np.random.Generator) -> Estimates:
-    seeds = rng.integers(2**63, size=_NIGHTS)
+    seeds = rng.integers(2**63, size=_PAIRS)
     slow, fast = (
         [waits_from_empty(np.random.default_rng(seed), _SHORT, slower=slower).mean() for seed in seeds]
         for slower in (_SLOWER, 1.0)

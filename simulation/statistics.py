@@ -107,7 +107,8 @@ def difference_interval(first: ArrayLike, second: ArrayLike, confidence: float) 
     ----------
     first, second : shape (n,)
         Entry i of both comes from the same seed (common random numbers); pairs may depend inside, not on one another.
-        A pair with an unknown (NaN) value is left out.
+        A pair with an unknown (NaN) value is left out. Differences of busy nights are skewed: the coverage of 60
+        was 91.8 % for 95 % at a load of 0.8, that of 200 was 94.0 %.
 
     Raises
     ------

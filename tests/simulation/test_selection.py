@@ -97,6 +97,13 @@ def test_the_runner_up_is_the_one_that_held_out_longest() -> None:
     assert chosen.replications[0] == chosen.replications[1] > chosen.replications[2]
 
 
+def test_of_two_that_fall_together_the_better_one_is_the_runner_up() -> None:
+    table = table_of([0.0, 9.0, 5.0, 7.0], 6, 200, own=0.01)
+    chosen = select_best(from_table(table), 4, indifference=1.0, cap=200)
+    assert chosen.replications == (20, 20, 20, 20)
+    assert (chosen.best, chosen.runner_up) == (0, 2)
+
+
 def test_a_cap_that_comes_first_guarantees_nothing() -> None:
     table = table_of([0.0, 0.0], 3, 50)
     chosen = select_best(from_table(table), 2, indifference=0.01, cap=50)

@@ -51,6 +51,7 @@ def test_a_relative_width_is_a_share_of_the_estimate() -> None:
     stopped = run_until(draws(2), half_width=0.02, is_relative=True, cap=100_000)
     assert stopped.has_reached
     assert stopped.estimate.half_width <= 0.02 * stopped.estimate.value
+    assert 800 < stopped.n < 1300  # (1.96 × 3 / 0.2)² = 865 and the look's own step of an eighth
     assert not run_until(draws(2, mean=0.0), half_width=0.02, is_relative=True, cap=300).has_reached
 
 
