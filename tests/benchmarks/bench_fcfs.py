@@ -1,9 +1,8 @@
 """
 How fast the exact first-come-first-served queue is, beside C, SimPy, Ciw and salabim on the same model in one run.
 
-Run `PYTHONPATH=. python tests/benchmarks/bench_fcfs.py` from the root of the repository, on a machine with nothing
-else to do; `--requests 200000` makes it short. The model: M/M/c at load 0.95, with and without ten waiting places
-and exponential patience of mean 2.
+Run `python tests/benchmarks/bench_fcfs.py` on a machine with nothing else to do; `--requests 200000` makes it short.
+The model: M/M/c at load 0.95, with and without ten waiting places and exponential patience of mean 2.
 """
 
 import argparse
@@ -13,20 +12,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import ciw
 import numpy as np
-import salabim
-import simpy
+from rivals import ROOM, ciw_queue, draw, salabim_queue, simpy_queue
+from side_by_side import best_s, in_cells, verdict
 
 from simulation.data_plane import serve_queue
 
 SERVERS = (1, 4, 16, 64, 256)
-LOAD, ROOM, PATIENCE_S = 0.95, 10, 2.0
+LOAD = 0.95
 FIRST_CALL = """
 import time, numpy
 from simulation.data_plane import serve_queue
@@ -36,93 +33,6 @@ serve_queue(arrivals, services, 2)
 serve_queue(arrivals, services, 2, patience_s=1.0, room=1)
 print(time.perf_counter() - began)
 """
-
-
-def draw(servers: int, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return arrivals, services and patience of n requests."""
-    arrivals = np.cumsum(rng.standard_exponential(n) / (LOAD * servers))
-    return arrivals, rng.standard_exponential(n), rng.standard_exponential(n) * PATIENCE_S
-
-
-def best_s(*works: Callable[[], Any], times: int = 7) -> list[float]:
-    """Return the shortest run of each, in seconds, taken in turns: others on the machine then disturb all alike."""
-    best = [float("inf")] * len(works)
-    for _ in range(times):
-        for k, work in enumerate(works):
-            began = time.perf_counter()
-            work()
-            best[k] = min(best[k], time.perf_counter() - began)
-    return best
-
-
-def simpy_queue(servers: int, requests: tuple[np.ndarray, ...], limited: bool) -> np.ndarray:
-    """Serve the requests by one SimPy process each; return their starts."""
-    arrivals, services, patience = (column.tolist() for column in requests)
-    environment = simpy.Environment()
-    pool = simpy.Resource(environment, servers)
-    starts = np.full(len(arrivals), np.nan)
-
-    def request(i: int) -> Iterator[Any]:
-        if limited and pool.count == servers and len(pool.queue) >= ROOM:
-            return
-        with pool.request() as turn:
-            yield (turn | environment.timeout(patience[i])) if limited else turn
-            if turn.triggered:
-                starts[i] = environment.now
-                yield environment.timeout(services[i])
-
-    def source() -> Iterator[Any]:
-        for i, arrival in enumerate(arrivals):
-            yield environment.timeout(arrival - environment.now)
-            environment.process(request(i))
-
-    environment.process(source())
-    environment.run()
-    return starts
-
-
-def ciw_queue(servers: int, n: int, limited: bool) -> None:
-    """Serve about n requests by Ciw."""
-    options: dict[str, Any] = {}
-    if limited:
-        options = {
-            "queue_capacities": [ROOM],
-            "reneging_time_distributions": [ciw.dists.Exponential(1.0 / PATIENCE_S)],
-        }
-    network = ciw.create_network(
-        arrival_distributions=[ciw.dists.Exponential(LOAD * servers)],
-        service_distributions=[ciw.dists.Exponential(1.0)],
-        number_of_servers=[servers],
-        **options,
-    )
-    ciw.Simulation(network).simulate_until_max_time(n / (LOAD * servers))
-
-
-def salabim_queue(servers: int, requests: tuple[np.ndarray, ...], limited: bool) -> None:
-    """Serve the requests by one salabim component each."""
-    arrivals, services, patience = (column.tolist() for column in requests)
-    environment = salabim.Environment(trace=False, yieldless=False)
-    pool = salabim.Resource("pool", capacity=servers, env=environment)
-
-    class Request(salabim.Component):  # type: ignore[misc]
-        def setup(self, number: int) -> None:
-            self.number = number
-
-        def process(self) -> Iterator[Any]:
-            if limited and pool.available_quantity() == 0 and len(pool.requesters()) >= ROOM:
-                return
-            yield self.request(pool, fail_delay=patience[self.number] if limited else None)
-            if not self.failed():
-                yield self.hold(services[self.number])
-
-    class Source(salabim.Component):  # type: ignore[misc]
-        def process(self) -> Iterator[Any]:
-            for number, arrival in enumerate(arrivals):
-                yield self.hold(till=arrival)
-                Request(number=number, env=environment)
-
-    Source(env=environment)
-    environment.run()
 
 
 def compiled_c(folder: str) -> ctypes.CDLL | None:
@@ -193,8 +103,22 @@ def two_threads(n: int) -> float:
             serve_queue(requests[0], requests[1], 16)
 
     with ThreadPoolExecutor(2) as pool:
-        alone, together = best_s(lambda: once(0), lambda: list(pool.map(once, range(2))), times=20)
+        works = (lambda: once(0), lambda: list(pool.map(once, range(2))))
+        alone, together = best_s(*works, times=20, clock=time.perf_counter)
     return 2.0 * alone / together
+
+
+def judge(table: dict[int, dict[str, float]]) -> None:
+    """Print the least figure of each kind, and whether it meets its target."""
+    for name, target in (("lull", 20.0), ("lull, draws included", 8.0)):
+        least = min(rates[name] / 1e6 for servers, rates in table.items() if servers <= 64)
+        print(f"  {name}, c to 64: {least:.1f} M requests/s ({verdict(least, target)})")
+    for most, target in ((4, 300.0), (64, 200.0)):
+        least = min(rates["lull"] / rates["SimPy"] for servers, rates in table.items() if servers <= most)
+        print(f"  c to {most}: {least:.0f} × SimPy ({verdict(least, target)})")
+    if all("C" in rates for rates in table.values()):
+        least = min(rates["lull"] / rates["C"] for rates in table.values())
+        print(f"  {least:.2f} × the same in C ({verdict(least, 0.5)})")
 
 
 def main() -> None:
@@ -211,13 +135,12 @@ def main() -> None:
         print(f"requests/s, M/M/c at load {LOAD:g}; {n:,} requests, {n_slow:,} for SimPy, Ciw and salabim")
         for limited in (False, True):
             print(f"\n{f'with room {ROOM} and patience' if limited else 'no limits'}")
-            for servers in SERVERS:
-                rates = measure(servers, limited, n, n_slow, library)
-                cells = [f"{name} {rate / 1e6:.3g} M" for name, rate in rates.items()]
-                ratios = f"{rates['lull'] / rates['SimPy']:.0f} × SimPy"
-                ratios += f", {rates['lull'] / rates['C']:.2f} × C" if "C" in rates else ""
-                print(f"  c = {servers:3d}: {' | '.join(cells)} | {ratios}", flush=True)
-    print(f"\ntwo threads: {two_threads(n):.2f} × one")
+            table = {servers: measure(servers, limited, n, n_slow, library) for servers in SERVERS}
+            for servers, rates in table.items():
+                print(f"  c = {servers:3d}: {in_cells(rates)}")
+            judge(table)
+    ratio = two_threads(n)
+    print(f"\ntwo threads: {ratio:.2f} × one ({verdict(ratio, 1.8)})")
     first = subprocess.run([sys.executable, "-c", FIRST_CALL], capture_output=True, text=True, check=True)
     print(f"first two calls in a new process, kernels cached: {float(first.stdout):.2f} s")
 
