@@ -32,7 +32,7 @@ def _same(array: Any) -> Any:
 
 
 # Helpers take pointers to the data, not arrays: an array that passes through a call is counted in and out by atomic
-# operations, and each of its indices is tested for a negative sign. Measured: 165 ns per request with, NEW ns without.
+# operations, and each of its indices is tested for a negative sign.
 pointer = _same if config.DISABLE_JIT else _pointer
 
 

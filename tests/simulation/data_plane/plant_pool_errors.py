@@ -15,7 +15,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, settings
 
 import simulation.data_plane
-from simulation.data_plane.pool_settings import Distribution, PoolSettings
+from simulation.data_plane.pool_settings import Client, Distribution, PoolSettings
 from tests.simulation.data_plane.pool_cases import Case, cases
 from tests.simulation.data_plane.test_pool_against_its_twin import assert_same
 from tests.simulation.data_plane.test_pool_planted_errors import PLANTED
@@ -62,13 +62,19 @@ def fixed_cases(n: int) -> list[Case]:
         found.append(case)
 
     collect()
-    # Seldom drawn: work of drawn length that is evicted while it runs.
+    # Seldom drawn: work of drawn length that is evicted while it runs, and a turn that comes after the client left.
     drawn = PoolSettings.simple(2, Distribution("exponential", 2.0))
     evicting: list[tuple[float, str, dict[str, Any]]] = [
         (0.5, "set_capacity", {"replicas": 0, "running_work": "evict_and_requeue"}),
         (1.0, "set_capacity", {"replicas": 1}),
     ]
-    return [*found, Case(drawn, 3, {"arrivals_s": [0.0, 0.0, 0.25, 0.25]}, evicting)]
+    leaving = Client(timeout_s=0.5, cancellation="at_start")
+    slow = PoolSettings.simple(1, Distribution("deterministic", 1.0), client=leaving)
+    return [
+        *found,
+        Case(drawn, 3, {"arrivals_s": [0.0, 0.0, 0.25, 0.25]}, evicting),
+        Case(slow, 3, {"arrivals_s": [0.0, 0.0, 0.25, 0.75]}, []),
+    ]
 
 
 def is_caught(module: str, old: str, new: str, played: list[tuple[Case, ReferencePool]]) -> bool:

@@ -36,7 +36,9 @@ PLANTED = {
     "the longest line is chosen": (
         "pool_kernel", "if _load(f, i, station) < _load(f, i, best):", "if _load(f, i, station) > _load(f, i, best):"
     ),
-    "a later end is taken for the next": ("pool_structures", "is_beaten = (rival_s < finish_s)", "is_beaten = (rival_s > finish_s)"),
+    "a later end is taken for the next": (
+        "pool_structures", "is_beaten = (rival_s < finish_s)", "is_beaten = (rival_s > finish_s)"
+    ),
     "rescaling stretches what is done": (
         "pool_changes", "finish_s = now_s + remaining_s * (pace / old)", "finish_s = now_s + remaining_s * pace"
     ),
