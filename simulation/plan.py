@@ -9,23 +9,28 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from simulation.errors import InvalidPlan
+from simulation.plan_calendar import CalendarSection
+from simulation.section import (
+    WEEKDAYS,
+    Count,
+    LocalTime,
+    NonNegative,
+    Positive,
+    Ratio,
+    RuleName,
+    Section,
+    Weekday,
+    is_unset,
+)
 
-Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-NonNegative = Annotated[float, Field(ge=0.0)]
-Count = Annotated[int, Field(ge=1)]
-LocalTime = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="wall clock, HH:MM")]
-Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
-WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-
-
-class Section(BaseModel):
-    """What all sections share: frozen once read, unknown keys refused, no NaN or infinity."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+__all__ = [
+    "WEEKDAYS", "Acceptance", "Approvals", "CalendarSection", "Client", "Costs", "Count", "Envelope", "Evaluation",
+    "Gate", "Job", "LocalTime", "NonNegative", "Plan", "Positive", "Ratio", "Rollout", "Secondary", "Section",
+    "ServiceTime", "Serving", "Slo", "Stage", "Traffic", "Training", "Trigger", "Weekday", "WindowSection",
+]  # fmt: skip
 
 
 class Slo(Section):
@@ -143,8 +148,36 @@ class Envelope(Section):
     minutes: Positive = 60.0
 
 
+Regions = Annotated[
+    tuple[RuleName, ...] | None,
+    Field(exclude_if=is_unset, description="whose personal data are read; []: nobody's; none: not said"),
+]
+
+
+class Job(Section):
+    """
+    One more model that trains in the same window, with its place in the order.
+
+    Jobs run `training.max_concurrent` at a time, higher `priority` first, none before its `start_after_min`.
+    """
+
+    model: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")]
+    data: Annotated[str, Field(min_length=1, description="a shipped name or a file")]
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    envelope: Envelope = Envelope()
+    storage_path: Annotated[str, Field(min_length=1)]
+    priority: Annotated[int, Field(ge=0, le=100)] = Field(50, description="100 goes first; equal: as listed")
+    start_after_min: NonNegative = Field(0.0, description="minutes after the opening before which it does not start")
+    personal_data_regions: Regions = None
+
+    @model_validator(mode="after")
+    def _stage_names_differ(self) -> Self:
+        _check_stages(self.stages)
+        return self
+
+
 class Training(Section):
-    """What is trained, on which data, in which stages."""
+    """What is trained, on which data, in which stages; further models share the window as `jobs`."""
 
     model: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")]
     data: Annotated[str, Field(min_length=1, description="a shipped name or a file")]
@@ -158,15 +191,34 @@ class Training(Section):
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     envelope: Envelope = Envelope()
     storage_path: str = "training"
+    personal_data_regions: Regions = None
+    priority: Annotated[int, Field(ge=0, le=100, exclude_if=lambda value: value == 50)] = 50
+    start_after_min: Annotated[float, Field(ge=0.0, exclude_if=lambda value: value == 0.0)] = 0.0
+    max_concurrent: Annotated[int, Field(ge=1, le=64, exclude_if=lambda value: value == 1)] = 1
+    jobs: Annotated[tuple[Job, ...], Field(exclude_if=is_unset, description="further models in this window")] = ()
 
     @model_validator(mode="after")
-    def _stage_names_differ(self) -> Self:
-        names = [stage.name for stage in self.stages]
-        if len(set(names)) != len(names):
-            raise ValueError(f"two stages share a name in {names}")
-        if all(stage.name != "train" for stage in self.stages):
-            raise ValueError(f"no stage is called 'train' among {names}")
+    def _names_differ(self) -> Self:
+        _check_stages(self.stages)
+        models = [job.model for job in self.all_jobs()]
+        if len(set(models)) != len(models):
+            raise ValueError(f"two jobs train the same model in {models}; give each its own")
         return self
+
+    def all_jobs(self) -> tuple[Job, ...]:
+        """Return every model's job: the main one first, then `jobs` as listed."""
+        shared = ("model", "data", "stages", "envelope", "storage_path", "priority", "start_after_min")
+        main = Job(**{name: getattr(self, name) for name in shared}, personal_data_regions=self.personal_data_regions)
+        return (main, *self.jobs)
+
+
+def _check_stages(stages: tuple[Stage, ...]) -> None:
+    """Refuse stages of one name, and a job that trains nothing."""
+    names = [stage.name for stage in stages]
+    if len(set(names)) != len(names):
+        raise ValueError(f"two stages share a name in {names}")
+    if all(stage.name != "train" for stage in stages):
+        raise ValueError(f"no stage is called 'train' among {names}")
 
 
 class Trigger(Section):
@@ -255,6 +307,34 @@ class Costs(Section):
     training_cpu_hour: NonNegative = 0.0
 
 
+class Secondary(Section):
+    """
+    What the plan becomes when a foreseen thing happens: the values to change, by dotted name.
+
+    It may make training smaller, later or longer and the pool larger. It may not touch what was promised to users,
+    what judges the model, or who must agree: less traffic or data lowers the power of a decision, never its rigour.
+    """
+
+    name: Annotated[str, Field(min_length=1, pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    when: Literal["data_surge", "failed_component"]
+    reason: Annotated[str, Field(min_length=10, description="what has happened, and why this answers it")]
+    scenario: str | None = Field(None, description="the scenario that this must withstand")
+    changes: Annotated[dict[str, Any], Field(min_length=1, description="value by dotted name: training.rounds: 60")]
+
+    @model_validator(mode="after")
+    def _leaves_promises_alone(self) -> Self:
+        for name in self.changes:
+            if not name.startswith(_CHANGEABLE) or name == "training.model":
+                raise ValueError(
+                    f"changes.{name}: a secondary plan may not change it; it may change names that begin with "
+                    f"{', '.join(_CHANGEABLE)}"
+                )
+        return self
+
+
+_CHANGEABLE = ("training.", "window.", "rollout.", "serving.replicas", "serving.queue_limit", "triggers")
+
+
 class Plan(Section):
     """
     Everything that a night of retraining is bound to; frozen, validated, with a digest.
@@ -278,6 +358,8 @@ class Plan(Section):
     approvals: Approvals = Approvals()
     acceptance: Acceptance = Acceptance()
     costs: Costs = Costs()
+    calendar: Annotated[CalendarSection | None, Field(exclude_if=is_unset)] = None
+    secondary: Annotated[tuple[Secondary, ...], Field(exclude_if=is_unset)] = ()
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:
@@ -288,7 +370,34 @@ class Plan(Section):
             raise ValueError("training.storage_path is the same as serving.storage_path; give training its own")
         if self.training.envelope.threads > 4 * self.training.envelope.cpus:
             raise ValueError("training.envelope.threads is over four per CPU; lower threads or raise cpus")
+        names = [secondary.name for secondary in self.secondary]
+        if len(set(names)) != len(names):
+            raise ValueError(f"secondary: two share a name in {names}")
+        for secondary in self.secondary:
+            self._changed(secondary)
         return self
+
+    def under(self, name: str) -> "Plan":
+        """Return the secondary plan of that name in full, or raise `InvalidPlan`."""
+        for secondary in self.secondary:
+            if secondary.name == name:
+                return self._changed(secondary)
+        known = ", ".join(secondary.name for secondary in self.secondary) or "none"
+        raise InvalidPlan(f"plan {self.name}: no secondary plan is called {name!r}; there is {known}")
+
+    def _changed(self, secondary: Secondary) -> "Plan":
+        """Return this plan with the changes of one secondary plan made, as a plan of its own."""
+        data = self.to_dict() | {"name": f"{self.name}-{secondary.name}", "secondary": []}
+        place = f"secondary.{secondary.name}.changes"
+        for name, value in secondary.changes.items():
+            _set_by_name(data, name, value, place)
+        try:
+            return Plan.model_validate(data)
+        except ValidationError as problem:
+            first = problem.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the plan"
+            message = first["msg"].removeprefix("Value error, ")
+            raise ValueError(f"{place}: {where}: {message[0].lower()}{message[1:]}") from None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, in the order of the fields, as it stands in YAML and JSON."""
@@ -306,3 +415,27 @@ class Plan(Section):
                 return stage
         names = ", ".join(stage.name for stage in self.training.stages)
         raise InvalidPlan(f"plan {self.name}: no stage is called {name!r}; the stages are {names}")
+
+
+def _set_by_name(data: dict[str, Any], name: str, value: Any, place: str) -> None:
+    """Set a value in plain data by dotted name; parts of a list are chosen by number, `name` or `model`."""
+    *parents, key = name.split(".")
+    here: Any = data
+    for part in parents:
+        here = _part(here, part, f"{place}.{name}")
+    if isinstance(here, list):
+        here[here.index(_part(here, key, f"{place}.{name}"))] = value
+    elif isinstance(here, dict):
+        here[key] = value
+    else:
+        raise ValueError(f"{place}.{name}: nothing in the plan has this name; check the dots")
+
+
+def _part(here: Any, part: str, place: str) -> Any:
+    if isinstance(here, dict) and part in here:
+        return here[part]
+    if isinstance(here, list):
+        for i, item in enumerate(here):
+            if part == str(i) or (isinstance(item, dict) and part in (item.get("name"), item.get("model"))):
+                return item
+    raise ValueError(f"{place}: nothing in the plan has this name; there is no {part!r}")

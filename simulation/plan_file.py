@@ -14,9 +14,9 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from simulation.errors import InvalidPlan, LullError
+from simulation.errors import InvalidPlan, LullError, UnknownZone
 from simulation.plan import Plan
-from simulation.planning.window_rule import WindowRule
+from simulation.planning.window_rule import WindowRule, load_zone
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -36,15 +36,28 @@ def read_plan(path: str | Path) -> Plan:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise InvalidPlan(f"{path}: there is no such file; `lull demo` writes one to start from") from None
+        raise InvalidPlan(f"{path}: there is no such file; `lull plan new` writes one") from None
     except (OSError, UnicodeDecodeError) as problem:
         raise InvalidPlan(f"{path}: cannot be read ({problem}); check the path and its permissions") from None
     plan = read_section(text, Plan, place=str(path), error=InvalidPlan)
-    try:
-        window_rule(plan)
-    except LullError as problem:
-        raise type(problem)(f"{path}: window: {problem}") from None
+    for place, zone in _zones(plan):
+        try:
+            load_zone(zone)
+        except UnknownZone as problem:
+            raise UnknownZone(f"{path}: {place}: {problem}") from None
     return plan
+
+
+def _zones(plan: Plan) -> list[tuple[str, str]]:
+    """Return every time zone that the plan names, with its place."""
+    found: list[tuple[str, str | None]] = [("window", plan.window.time_zone), ("traffic", plan.traffic.time_zone)]
+    if plan.calendar is not None:
+        calendar = plan.calendar
+        found += [(f"calendar.holidays.{i}", part.time_zone) for i, part in enumerate(calendar.holidays)]
+        found += [(f"calendar.files.{i}", part.time_zone) for i, part in enumerate(calendar.files)]
+        found += [(f"calendar.denials.{part.rule}", part.time_zone) for part in calendar.denials]
+        found.append(("calendar.prices", calendar.prices.time_zone if calendar.prices is not None else None))
+    return [(place, zone) for place, zone in found if zone is not None]
 
 
 def window_rule(plan: Plan) -> WindowRule:

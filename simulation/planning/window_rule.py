@@ -77,12 +77,11 @@ class WindowRule:
         if _DAYS[day.weekday()] not in self.weekdays:
             return None
         wall = dt.datetime.combine(day, dt.time.fromisoformat(self.starts_at_local))
-        opens = wall.replace(tzinfo=zone, fold=0).astimezone(dt.UTC)
+        opens = first_instant(wall, zone)
         if opens.astimezone(zone).replace(tzinfo=None) == wall:
             return opens
-        gap_end = _gap_end(wall, zone)
-        date_was_shown = (gap_end - dt.timedelta(seconds=1)).astimezone(zone).date() == day
-        return gap_end if date_was_shown or gap_end.astimezone(zone).date() == day else None
+        date_was_shown = (opens - dt.timedelta(seconds=1)).astimezone(zone).date() == day
+        return opens if date_was_shown or opens.astimezone(zone).date() == day else None
 
     def occurrences(
         self, after_utc: dt.datetime, count: int | None = None
@@ -124,6 +123,18 @@ class WindowRule:
                 if closes > after_utc:
                     yield opens, closes
             day += dt.timedelta(days=1)
+
+
+def first_instant(wall: dt.datetime, zone: ZoneInfo) -> dt.datetime:
+    """Return the first UTC instant at which clocks of the zone show `wall`, or the end of the gap that skips it."""
+    instant = wall.replace(tzinfo=zone, fold=0).astimezone(dt.UTC)
+    return instant if instant.astimezone(zone).replace(tzinfo=None) == wall else _gap_end(wall, zone)
+
+
+def last_instant(wall: dt.datetime, zone: ZoneInfo) -> dt.datetime:
+    """Return the last UTC instant at which clocks of the zone show `wall`, or the end of the gap that skips it."""
+    instant = wall.replace(tzinfo=zone, fold=1).astimezone(dt.UTC)
+    return instant if instant.astimezone(zone).replace(tzinfo=None) == wall else _gap_end(wall, zone)
 
 
 def _gap_end(wall: dt.datetime, zone: ZoneInfo) -> dt.datetime:

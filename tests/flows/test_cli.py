@@ -318,7 +318,9 @@ def test_a_plan_that_cannot_be_meant_is_refused(
 
 
 def test_a_missing_plan_is_refused(lull: Lull) -> None:
-    assert "nowhere.yaml: there is no such file; `lull demo` writes one" in refusal(lull("simulate", "nowhere.yaml"))
+    assert "nowhere.yaml: there is no such file; `lull plan new` writes one" in refusal(
+        lull("simulate", "nowhere.yaml")
+    )
 
 
 @pytest.mark.parametrize(
