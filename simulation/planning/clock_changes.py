@@ -53,12 +53,13 @@ class StartDifference:
 
 def offset_changes(zone: ZoneInfo, since: dt.datetime, until: dt.datetime) -> Iterator[dt.datetime]:
     """Yield the UTC instants in [since, until) at which the zone's offset from UTC changes, to the second."""
-    low = since
+    low, before = since, _offset(zone, since)
     while low < until:
         high = min(low + _DAY, until)
-        if _offset(zone, low) != _offset(zone, high):
-            yield from _changes_between(zone, low, high)
-        low = high
+        after = _offset(zone, high)
+        if before != after:
+            yield from (at for at in _changes_between(zone, low, high) if at < until)
+        low, before = high, after
 
 
 def clock_changes(rule: WindowRule, since: dt.datetime, until: dt.datetime) -> list[ClockChange]:

@@ -9,10 +9,13 @@ The length is elapsed time: a window across a clock change is neither longer nor
 
 import datetime as dt
 import difflib
+import importlib.metadata
 import itertools
 import re
+import zoneinfo
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from zoneinfo import ZoneInfo, available_timezones
 
 from simulation.errors import InvalidPlan, UnknownZone
@@ -29,6 +32,18 @@ def load_zone(name: str) -> ZoneInfo:
         near = difflib.get_close_matches(str(name), sorted(available_timezones()), n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "use a name such as Europe/Paris or UTC"
         raise UnknownZone(f"no time zone is called {name!r}; {hint}") from None
+
+
+def zone_database(name: str) -> str:
+    """Return which database the zone comes from, as Python chooses: the system's if it has it, else `tzdata`'s."""
+    for folder in map(Path, zoneinfo.TZPATH):
+        if (folder / name).is_file():
+            try:
+                version = (folder / "tzdata.zi").read_text(encoding="utf-8").partition("\n")[0].split()[-1]
+            except (OSError, UnicodeDecodeError, IndexError):
+                version = "of unknown version"
+            return f"the system's database {version}"
+    return f"tzdata {importlib.metadata.version('tzdata')}"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from simulation.errors import InvalidPlan
 from simulation.planning.window_rule import load_zone
 from simulation.traffic.calendar import Calendar, CalendarEntry
-from simulation.traffic.forecast import Forecast
+from simulation.traffic.forecast import Forecast, mean_of_quantiles
 from simulation.traffic.history import FloatArray
 from simulation.traffic.seasonal import DAY_S, local_seconds
 
@@ -135,6 +135,32 @@ def denied_windows(
     denied = _denied_starts(search, calendar)
     found = [_describe(search, start) for start in _quietest(search, count) if denied[start]]
     return [_with_calendar(window, calendar, capacity_rps) for window in found]
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What the forecast says of an interval: P(load < threshold) of its worst step, requests, highest 95 % quantile."""
+
+    probability_below: float
+    expected_requests: float
+    p95_load_rps: float
+
+
+def expect(
+    forecast: Forecast, opens_at: dt.datetime, closes_at: dt.datetime, threshold_rps: float
+) -> Expectation | None:
+    """Return what is expected in [opens_at, closes_at), or None where the forecast does not know all of it."""
+    begin, end = ((moment - forecast.start).total_seconds() for moment in (opens_at, closes_at))
+    first, last = int(begin // forecast.step_s), int(-(-end // forecast.step_s))
+    if begin < 0 or last > len(forecast.load_rps) or not np.isfinite(forecast.load_rps[first:last]).all():
+        return None
+    edges = np.clip(np.arange(first, last + 1) * float(forecast.step_s), begin, end)
+    rows = forecast.load_rps[first:last]
+    return Expectation(
+        probability_below=min(probability_below(row, forecast.levels, threshold_rps) for row in rows),
+        expected_requests=float(mean_of_quantiles(rows, forecast.levels) @ np.diff(edges)),
+        p95_load_rps=float(forecast.at(0.95)[first:last].max()),
+    )
 
 
 @dataclass(frozen=True)
