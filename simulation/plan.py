@@ -150,7 +150,7 @@ class Envelope(Section):
 
 Regions = Annotated[
     tuple[RuleName, ...] | None,
-    Field(exclude_if=is_unset, description="whose personal data are read; []: nobody's; none: not said"),
+    Field(exclude_if=lambda told: told is None, description="whose personal data are read; []: nobody's"),
 ]
 
 
