@@ -87,7 +87,7 @@ def _print(told: _Told) -> None:
     rows = [_ranked(n, w, unit) for n, w in enumerate(told.best, start=1)]
     rows += [_ranked(0, w, unit) for w in sorted(told.denied, key=lambda w: w.opens_at)]
     print_table(["rank", "opens (local)", "opens (UTC)", "P(quiet)", "requests", "headroom", "price", "remarks"],
-                rows, left=3)  # fmt: skip
+                rows, left=3, text_last=True)  # fmt: skip
     print(f"Best: {told.best[0].reason}" if told.best else told.no_best)
     now = window_in_force(plan, told.since, calendar=told.calendar).reason
     print(f"\nNext openings after {told.since:%Y-%m-%d %H:%M} UTC: {now}.")
@@ -95,6 +95,7 @@ def _print(told: _Told) -> None:
         ["opens (local)", "opens (UTC)", "closes (UTC)", "last start (UTC)", "P(quiet)", "requests", "price", "state"],
         [_coming(opening, expected, told) for opening, expected in told.openings],
         left=4,
+        text_last=True,
     )
     print(f"\nClocks of {window.time_zone} until {told.calendar.until:%Y-%m-%d}, by {zone_database(window.time_zone)}:")
     if not told.changes:

@@ -37,12 +37,7 @@ def run(
             raise InvalidPlan("--plan: says history, zone, duration and threshold itself; leave them out beside it")
         return plan_windows(plan, moment or dt.datetime.now(dt.UTC), count, as_json)
     if history is None or time_zone is None or duration_min is None:
-        lacking = [
-            name
-            for name, value in (("HISTORY", history), ("--timezone", time_zone), ("--duration", duration_min))
-            if value is None
-        ]
-        raise InvalidPlan(f"{' and '.join(lacking)} must be given, or --plan PLAN, which says them all")
+        raise InvalidPlan(_lacking(history, time_zone, duration_min))
     _check(time_zone, duration_min, threshold_rps)
     known = read_history(history, time_zone=time_zone, time_column=time_column, count_column=count_column)
     load = forecast(known, time_zone=time_zone)
@@ -52,6 +47,19 @@ def run(
     if as_json:
         print_json({"history": _describe(known), "windows": [plain_window(window) for window in windows]})
         return 0
+    _print(known, windows, duration_min, time_zone)
+    return 0
+
+
+def _lacking(history: str | None, time_zone: str | None, duration_min: float | None) -> str:
+    """Say which of the three is missing."""
+    given = {"HISTORY": history, "--timezone": time_zone, "--duration": duration_min}
+    lacking = " and ".join(name for name, value in given.items() if value is None)
+    return f"{lacking} must be given, or --plan PLAN, which says them all"
+
+
+def _print(known: RequestHistory, windows: list[Window], duration_min: float, time_zone: str) -> None:
+    """Print the history's state and the windows, best first."""
     print(f"{known.name}: {known.start:%Y-%m-%d %H:%M} to {known.end:%Y-%m-%d %H:%M} UTC, steps of {known.step_s} s")
     for sentence in known.quality.sentences():
         print(f"  {sentence}")
@@ -64,7 +72,6 @@ def run(
         left=2,
     )
     print(f"\nBest: {windows[0].reason}")
-    return 0
 
 
 def against_prefect(

@@ -75,6 +75,20 @@ def window_in_force(
         entry = max(denials, key=lambda found: found.ends_at)
         reason = f"{entry.sentence()} denies it until {entry.ends_at.astimezone(zone):%a %H:%M %Z}; {when}"
         return WindowDecision(False, reason, *occurrence, None, upcoming, entry.rule)
+    return _by_cutoff(plan, now, next_stage, known, occurrence, upcoming)
+
+
+def _by_cutoff(
+    plan: Plan,
+    now: dt.datetime,
+    next_stage: int,
+    known: Calendar,
+    occurrence: tuple[dt.datetime, dt.datetime],
+    upcoming: dt.datetime | None,
+) -> WindowDecision:
+    """Decide inside an open piece of a window: there is time for the work that is left, or there is not."""
+    zone = load_zone(plan.window.time_zone)
+    when = _when(upcoming, known, zone)
     opens, closes = next(piece for piece in known.clear(*occurrence) if piece[0] <= now < piece[1])
     cutoff = closes - dt.timedelta(minutes=_left_min(plan, next_stage) + plan.window.rollback_reserve_min)
     ending = "".join(f", as {entry.sentence()} begins then" for entry in _ending(known, closes, occurrence[1]))

@@ -257,7 +257,7 @@ def _with_calendar(window: Window, calendar: Calendar | None, capacity_rps: floa
     price, known = calendar.price(window.opens_at, window.closes_at)
     conflicts += _once(calendar.notes(window.opens_at, window.closes_at))
     if calendar.prices is not None and known < 1:
-        conflicts.append(f"price unknown for {1 - known:.0%} of it")
+        conflicts.append("price unknown" if known <= 0 else f"price unknown for {1 - known:.0%} of it")
     denied_by = tuple(_denials(calendar, window.opens_at, window.closes_at))
     return replace(window, price=price, price_known_ratio=known, conflicts=tuple(conflicts), denied_by=denied_by)
 

@@ -256,3 +256,21 @@ def test_a_call_that_cannot_be_meant_is_refused(call: dict[str, Any], said: str)
     with pytest.raises(InvalidPlan) as refusal:
         windows.run(**{**asked, **call})
     assert said in str(refusal.value)
+
+
+# The example that README points at
+
+
+def test_the_example_with_a_calendar_has_no_problem_and_shows_every_kind_of_denial(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = Path(__file__).parents[2] / "examples" / "calendar" / "plan.yaml"
+    assert plan_command.check(path, False) == 0
+    capsys.readouterr()
+    assert show(path, "2026-03-20T00:00Z") == 0
+    openings = {o["opens_local"][:10]: o for o in json.loads(capsys.readouterr().out)["openings"]}
+    assert openings["2026-03-22"]["denied_by"] == ["price (up to 310 EUR/MWh, over the limit of 200)"]
+    assert openings["2026-03-23"]["denied_by"][0].startswith("retention-eu (")
+    assert openings["2026-03-31"]["denied_by"] == ["release: Release train (every second Tuesday)"]
+    assert openings["2026-03-20"]["denied_by"] == []
+    assert read_plan(path).under("one-replica-less").serving.replicas == 3

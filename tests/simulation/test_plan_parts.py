@@ -96,6 +96,9 @@ def test_a_secondary_plan_is_the_plan_with_its_changes_made() -> None:
         ({"approvals.required": False}, "a secondary plan may not change it"),
         ({"calendar": None}, "a secondary plan may not change it"),
         ({"training.model": "other"}, "a secondary plan may not change it"),
+        ({"training.personal_data_regions": []}, "a secondary plan may not change it"),
+        ({"triggers": []}, "a secondary plan may not change it"),
+        ({"rollout.max_failed_ratio": 0.5}, "a secondary plan may not change it"),
         ({"window.duration_min": 4}, "leaves nothing of duration_min 4"),
     ],
 )
