@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings=_ASIDE,
 )
-plan_app = typer.Typer(help="Print the schema of plans, or check one.", no_args_is_help=True)
+plan_app = typer.Typer(help="Write a first plan, check one, compare two, or print their schema.", no_args_is_help=True)
 app.add_typer(plan_app, name="plan")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
@@ -39,21 +39,96 @@ def example(*lines: str) -> str:
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-@app.command(epilog=example("lull windows worldcup98 --timezone Europe/Paris --duration 120", "lull windows requests.csv --timezone UTC --duration 90 --threshold 40 --json"))  # fmt: skip  # noqa: E501
+@app.command(epilog=example(
+    "lull windows worldcup98 --timezone Europe/Paris --duration 120",
+    "lull windows requests.csv --timezone UTC --duration 90 --threshold 40 --json",
+    "lull windows --plan plan.yaml",
+    "lull windows --against-prefect --timezone America/New_York --starts-at 02:30",
+))  # fmt: skip
 def windows(
-    history: Annotated[str, typer.Argument(metavar="HISTORY", help="CSV or Parquet file, or the shipped worldcup98.")],
-    timezone: Annotated[str, typer.Option(help="IANA zone of the windows, and of times that carry none.")],
-    duration: Annotated[float, typer.Option(metavar="MIN", help="Length of the window in minutes, at most 1440.")],
+    history: Annotated[
+        str | None, typer.Argument(metavar="[HISTORY]", help="CSV or Parquet file, or the shipped worldcup98.")
+    ] = None,
+    timezone: Annotated[
+        str | None, typer.Option(help="IANA zone of the windows, and of times that carry none.")
+    ] = None,
+    duration: Annotated[
+        float | None, typer.Option(metavar="MIN", help="Length of the window in minutes, at most 1440.")
+    ] = None,
     threshold: Annotated[float | None, typer.Option(metavar="RPS", help="Load called quiet, requests/s.")] = None,
     count: Annotated[int, typer.Option(min=1, max=28, help="How many windows to show.")] = 7,
     time_column: Annotated[str | None, typer.Option(help="Column of the times, if not obvious.")] = None,
     count_column: Annotated[str | None, typer.Option(help="Column of the counts, if not obvious.")] = None,
+    plan: Annotated[
+        Path | None, typer.Option(help="A plan: its windows, denials, next 12 openings and clock changes.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--from", metavar="ISO", help="Openings after this moment, with a zone. Default: now.")
+    ] = None,
+    against_prefect: Annotated[
+        bool, typer.Option("--against-prefect", help="Where Prefect's own schedules would start instead; exit 1 if so.")
+    ] = False,
+    starts_at: Annotated[
+        str | None, typer.Option(metavar="HH:MM", help="Local start to compare, without a plan.")
+    ] = None,
+    weekdays: Annotated[str | None, typer.Option(metavar="DAYS", help="Of these days, such as mon,tue.")] = None,
+    years: Annotated[int, typer.Option(min=1, max=20, help="How many years to compare.")] = 2,
     json: AsJson = False,
 ) -> None:
     """Find the quietest windows to come.
 
-    They lie in the 7 days after the request history ends."""
-    finish("windows", history, timezone, duration, threshold, count, time_column, count_column, json)
+    They lie in the 7 days after the request history ends. With --plan also the next openings, which rule denies
+    which, and what clock changes do."""
+    if against_prefect:
+        finish("windows", plan, timezone, starts_at, weekdays, years, json, function="against_prefect")
+    finish("windows", history, timezone, duration, threshold, count, time_column, count_column, json, plan, since)
+
+
+@plan_app.command("new", epilog=example(
+    "lull plan new plan.yaml --name nightly --history requests.csv --timezone Europe/Paris --duration 120 "
+    "--model scorer --data bank_marketing_2008_2010 --replicas 4 --service-ms 30 --slo-ms 500 --good-ratio 0.99 "
+    "--user-impact 'the page shows no offers'",
+))  # fmt: skip
+def plan_new(
+    plan: PlanFile,
+    name: Annotated[str | None, typer.Option(help="Name of the plan.")] = None,
+    history: Annotated[str | None, typer.Option(help="CSV or Parquet file of requests, or worldcup98.")] = None,
+    timezone: Annotated[str | None, typer.Option(help="IANA zone of its users.")] = None,
+    duration: Annotated[float | None, typer.Option(metavar="MIN", help="Length of the window.")] = None,
+    model: Annotated[str | None, typer.Option(help="Name of the model in the registry.")] = None,
+    data: Annotated[str | None, typer.Option(help="Training data: a file or a shipped name.")] = None,
+    replicas: Annotated[int | None, typer.Option(min=1, max=1000, help="Replicas of the serving pool.")] = None,
+    servers_per_replica: Annotated[int, typer.Option(min=1, max=1000, help="Requests that one works on at once.")] = 1,
+    service_ms: Annotated[float | None, typer.Option(metavar="MS", help="One request on an idle server.")] = None,
+    slo_ms: Annotated[float | None, typer.Option(metavar="MS", help="The promised time to an answer.")] = None,
+    good_ratio: Annotated[float | None, typer.Option(metavar="RATIO", help="For which share it holds.")] = None,
+    user_impact: Annotated[str | None, typer.Option(help="What a user notices when it is broken.")] = None,
+    threshold: Annotated[float | None, typer.Option(metavar="RPS", help="Load called quiet.")] = None,
+    train_p50: Annotated[float, typer.Option(metavar="MIN", help="Median minutes of training.")] = 20.0,
+    train_p95: Annotated[float, typer.Option(metavar="MIN", help="95 % quantile of them.")] = 30.0,
+    country: Annotated[str | None, typer.Option(help="ISO code whose holidays are shown beside windows.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+) -> None:
+    """Write a first plan.
+
+    Its window comes from the forecast. On a terminal it asks for what is missing."""
+    given = {
+        "name": name, "history": history, "time_zone": timezone, "duration_min": duration, "model": model,
+        "data": data, "replicas": replicas, "servers_per_replica": servers_per_replica, "service_ms": service_ms,
+        "slo_ms": slo_ms, "good_ratio": good_ratio, "user_impact": user_impact, "threshold_rps": threshold,
+        "train_p50_min": train_p50, "train_p95_min": train_p95, "country": country,
+    }  # fmt: skip
+    finish("plan", plan, given, force=force, function="new")
+
+
+@plan_app.command("diff", epilog=example("lull plan diff plan.yaml next-plan.yaml"))
+def plan_diff(
+    before: Annotated[Path, typer.Argument(metavar="A", help="The plan as it was.")],
+    after: Annotated[Path, typer.Argument(metavar="B", help="The plan as it shall be.")],
+    json: AsJson = False,
+) -> None:
+    """Say what changes for users from plan A to plan B."""
+    finish("plan", before, after, json, function="diff")
 
 
 @plan_app.command("schema", epilog=example("lull plan schema > plan.schema.json"))
@@ -64,9 +139,9 @@ def plan_schema() -> None:
 
 @plan_app.command("check", epilog=example("lull plan check plan.yaml"))
 def plan_check(plan: PlanFile, json: AsJson = False) -> None:
-    """Say whether a plan is valid.
+    """List everything that is wrong with a plan.
 
-    If so, also when its window opens next."""
+    Exit 1 if anything is; if nothing, it says when the window opens next."""
     finish("plan", plan, json, function="check")
 
 

@@ -77,6 +77,7 @@ def deploy_to(home: Path, plan_file: Path, certificate_file: Path) -> None:
     """Keep the plan and its certificate as the deployed ones, from which scheduled runs take theirs."""
     for source, name in ((plan_file, "plan.yaml"), (certificate_file, "certificate.json")):
         write_whole(home / "deployed" / name, source.read_text(encoding="utf-8"))
+    _copy_calendar(plan_file, home / "deployed")
 
 
 def _begin_next(home: Path) -> str:
@@ -89,7 +90,16 @@ def _begin_next(home: Path) -> str:
         target = home / "cycles" / name / file
         if not target.is_file():
             write_whole(target, (deployed / file).read_text(encoding="utf-8"))
+    _copy_calendar(deployed / "plan.yaml", home / "cycles" / name)
     return name
+
+
+def _copy_calendar(plan_file: Path, folder: Path) -> None:
+    """Keep the calendar files that lie beside a plan with its copy; absolute ones are read where they are."""
+    calendar = read_plan(plan_file).calendar
+    for path in calendar.paths() if calendar is not None else ():
+        if not Path(path).is_absolute():
+            write_whole(folder / path, (plan_file.parent / path).read_text(encoding="utf-8"))
 
 
 def _moment(text: str) -> dt.datetime:

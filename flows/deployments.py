@@ -1,4 +1,4 @@
-"""What `prefect.yaml` says for a plan: four deployments on one process work pool, and nothing that names a machine."""
+"""What `prefect.yaml` says for a plan: five deployments on one process work pool, and nothing that names a machine."""
 
 import io
 from pathlib import Path
@@ -16,12 +16,14 @@ FLOWS = {
     "evaluate": "flows.evaluate.evaluate",
     "promote": "flows.promote.promote",
     "report-drift": "flows.report_drift.report_drift",
+    "top-up": "flows.top_up.top_up",
 }
 _HEADER = """\
 # Written by `lull deploy` from a plan whose certificate holds. Deploy it again with that command, not by hand.
 # Windows are one-off runs in UTC: neither cron nor RRULE schedules survive daylight saving on every Python.
-# The drift report runs every day at 05:00 UTC, which no clock change moves.
+# The drift report runs every day at 05:00 UTC, which no clock change moves; top-up keeps runs for the next openings.
 """
+_UTC_SCHEDULES = {"report-drift": "0 5 * * *", "top-up": "17 */6 * * *"}
 
 
 def deployments_of(plan: Plan) -> dict[str, Any]:
@@ -40,9 +42,9 @@ def deployments_of(plan: Plan) -> dict[str, Any]:
                 "entrypoint": entrypoint,
                 "description": f"{name} of plan {plan.name}",
                 "tags": ["lull", plan.name],
-                "parameters": {"cycle": NEXT},
-                "schedules": [{"cron": "0 5 * * *", "timezone": "UTC", "active": True}]
-                if name == "report-drift"
+                "parameters": {} if name == "top-up" else {"cycle": NEXT},
+                "schedules": [{"cron": _UTC_SCHEDULES[name], "timezone": "UTC", "active": True}]
+                if name in _UTC_SCHEDULES
                 else [],
                 "concurrency_limit": {"limit": 1, "collision_strategy": "ENQUEUE"},
                 "work_pool": {
@@ -65,7 +67,7 @@ def write_prefect_yaml(plan: Plan, path: Path) -> None:
     """Write prefect.yaml, all of it or nothing."""
     yaml = YAML()
     yaml.indent(mapping=2, sequence=4, offset=2)
-    yaml.representer.ignore_aliases = lambda data: True  # the four environments are written out, not linked
+    yaml.representer.ignore_aliases = lambda data: True  # the environments are written out, not linked
     stream = io.StringIO()
     yaml.dump(deployments_of(plan), stream)
     write_whole(path, _HEADER + stream.getvalue())

@@ -24,7 +24,7 @@ def retrain(cycle: str, simulated_now: str | None = None) -> Any:
     """Take a snapshot, train within the envelope, register a challenger; end as skipped outside the window."""
     wired = wire(cycle, simulated_now)
     cycle = wired.cycle.name
-    decision = window_in_force(wired.cycle.plan, wired.cycle.now())
+    decision = window_in_force(wired.cycle.plan, wired.cycle.now(), calendar=wired.calendar())
     if not decision.is_open:
         save_record(_not_run(wired, decision.reason), wired.cycle.path("training.json"))
         wired.audit.append("retrain skipped", at=wired.cycle.now(), cycle=cycle, reason=decision.reason)

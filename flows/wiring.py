@@ -9,7 +9,9 @@ from flows.adapters.gateway_client import GatewayClient
 from flows.adapters.model_registry import MlflowRegistry
 from flows.cycle import Cycle, open_cycle
 from flows.gateway.settings import GatewaySettings, read_token
+from flows.openings_ahead import plan_calendar
 from flows.settings import Settings
+from simulation.traffic.calendar import Calendar
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,10 @@ class Wired:
     def store(self) -> FrameStore:
         """Open the plan's data."""
         return open_store(self.cycle.plan.training.data)
+
+    def calendar(self) -> Calendar:
+        """Read the plan's calendar as it stands now; absolute files are read where they lie."""
+        return plan_calendar(self.cycle.plan, self.cycle.directory, self.cycle.now())
 
     def gateway(self) -> GatewayClient:
         """Return a client of the running gateway."""

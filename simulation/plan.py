@@ -9,23 +9,29 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from simulation.errors import InvalidPlan
+from simulation.plan_calendar import CalendarSection
+from simulation.plan_secondary import Secondary, set_by_name
+from simulation.section import (
+    WEEKDAYS,
+    Count,
+    LocalTime,
+    NonNegative,
+    Positive,
+    Ratio,
+    RuleName,
+    Section,
+    Weekday,
+    is_unset,
+)
 
-Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-NonNegative = Annotated[float, Field(ge=0.0)]
-Count = Annotated[int, Field(ge=1)]
-LocalTime = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="wall clock, HH:MM")]
-Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
-WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-
-
-class Section(BaseModel):
-    """What all sections share: frozen once read, unknown keys refused, no NaN or infinity."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+__all__ = [
+    "WEEKDAYS", "Acceptance", "Approvals", "CalendarSection", "Client", "Costs", "Count", "Envelope", "Evaluation",
+    "Gate", "Job", "LocalTime", "NonNegative", "Plan", "Positive", "Ratio", "Rollout", "Secondary", "Section",
+    "ServiceTime", "Serving", "Slo", "Stage", "Traffic", "Training", "Trigger", "Weekday", "WindowSection",
+]  # fmt: skip
 
 
 class Slo(Section):
@@ -251,8 +257,36 @@ class Envelope(Section):
     minutes: Positive = 60.0
 
 
+Regions = Annotated[
+    tuple[RuleName, ...] | None,
+    Field(exclude_if=lambda told: told is None, description="whose personal data are read; []: nobody's"),
+]
+
+
+class Job(Section):
+    """
+    One more model that trains in the same window, with its place in the order.
+
+    Jobs run `training.max_concurrent` at a time, higher `priority` first, none before its `start_after_min`.
+    """
+
+    model: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")]
+    data: Annotated[str, Field(min_length=1, description="a shipped name or a file")]
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    envelope: Envelope = Envelope()
+    storage_path: Annotated[str, Field(min_length=1)]
+    priority: Annotated[int, Field(ge=0, le=100)] = Field(50, description="100 goes first; equal: as listed")
+    start_after_min: NonNegative = Field(0.0, description="minutes after the opening before which it does not start")
+    personal_data_regions: Regions = None
+
+    @model_validator(mode="after")
+    def _stage_names_differ(self) -> Self:
+        _check_stages(self.stages)
+        return self
+
+
 class Training(Section):
-    """What is trained, on which data, in which stages."""
+    """What is trained, on which data, in which stages; further models share the window as `jobs`."""
 
     model: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")]
     data: Annotated[str, Field(min_length=1, description="a shipped name or a file")]
@@ -266,15 +300,34 @@ class Training(Section):
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     envelope: Envelope = Envelope()
     storage_path: str = "training"
+    personal_data_regions: Regions = None
+    priority: Annotated[int, Field(ge=0, le=100, exclude_if=lambda value: value == 50)] = 50
+    start_after_min: Annotated[float, Field(ge=0.0, exclude_if=lambda value: value == 0.0)] = 0.0
+    max_concurrent: Annotated[int, Field(ge=1, le=64, exclude_if=lambda value: value == 1)] = 1
+    jobs: Annotated[tuple[Job, ...], Field(exclude_if=is_unset, description="further models in this window")] = ()
 
     @model_validator(mode="after")
-    def _stage_names_differ(self) -> Self:
-        names = [stage.name for stage in self.stages]
-        if len(set(names)) != len(names):
-            raise ValueError(f"two stages share a name in {names}")
-        if all(stage.name != "train" for stage in self.stages):
-            raise ValueError(f"no stage is called 'train' among {names}")
+    def _names_differ(self) -> Self:
+        _check_stages(self.stages)
+        models = [job.model for job in self.all_jobs()]
+        if len(set(models)) != len(models):
+            raise ValueError(f"two jobs train the same model in {models}; give each its own")
         return self
+
+    def all_jobs(self) -> tuple[Job, ...]:
+        """Return every model's job: the main one first, then `jobs` as listed."""
+        shared = ("model", "data", "stages", "envelope", "storage_path", "priority", "start_after_min")
+        main = Job(**{name: getattr(self, name) for name in shared}, personal_data_regions=self.personal_data_regions)
+        return (main, *self.jobs)
+
+
+def _check_stages(stages: tuple[Stage, ...]) -> None:
+    """Refuse stages of one name, and a job that trains nothing."""
+    names = [stage.name for stage in stages]
+    if len(set(names)) != len(names):
+        raise ValueError(f"two stages share a name in {names}")
+    if all(stage.name != "train" for stage in stages):
+        raise ValueError(f"no stage is called 'train' among {names}")
 
 
 class Trigger(Section):
@@ -402,6 +455,8 @@ class Plan(Section):
     approvals: Approvals = Approvals()
     acceptance: Acceptance = Acceptance()
     costs: Costs = Costs()
+    calendar: Annotated[CalendarSection | None, Field(exclude_if=is_unset)] = None
+    secondary: Annotated[tuple[Secondary, ...], Field(exclude_if=is_unset)] = ()
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:
@@ -412,7 +467,34 @@ class Plan(Section):
             raise ValueError("training.storage_path is the same as serving.storage_path; give training its own")
         if self.training.envelope.threads > 4 * self.training.envelope.cpus:
             raise ValueError("training.envelope.threads is over four per CPU; lower threads or raise cpus")
+        names = [secondary.name for secondary in self.secondary]
+        if len(set(names)) != len(names):
+            raise ValueError(f"secondary: two share a name in {names}")
+        for secondary in self.secondary:
+            self._changed(secondary)
         return self
+
+    def under(self, name: str) -> "Plan":
+        """Return the secondary plan of that name in full, or raise `InvalidPlan`."""
+        for secondary in self.secondary:
+            if secondary.name == name:
+                return self._changed(secondary)
+        known = ", ".join(secondary.name for secondary in self.secondary) or "none"
+        raise InvalidPlan(f"plan {self.name}: no secondary plan is called {name!r}; there is {known}")
+
+    def _changed(self, secondary: Secondary) -> "Plan":
+        """Return this plan with the changes of one secondary plan made, as a plan of its own."""
+        data = self.to_dict() | {"name": f"{self.name}-{secondary.name}", "secondary": []}
+        place = f"secondary.{secondary.name}.changes"
+        for name, value in secondary.changes.items():
+            set_by_name(data, name, value, place)
+        try:
+            return Plan.model_validate(data)
+        except ValidationError as problem:
+            first = problem.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the plan"
+            message = first["msg"].removeprefix("Value error, ")
+            raise ValueError(f"{place}: {where}: {message[0].lower()}{message[1:]}") from None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, in the order of the fields, as it stands in YAML and JSON."""

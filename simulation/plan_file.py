@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from simulation.errors import InvalidPlan, LullError
+from simulation.errors import InvalidPlan, LullError, UnknownZone
 from simulation.plan import Plan
-from simulation.planning.window_rule import WindowRule
+from simulation.planning.window_rule import WindowRule, load_zone
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -33,18 +34,59 @@ def read_plan(path: str | Path) -> Plan:
         If a time zone is not in the IANA database.
     """
     path = Path(path)
+    plan = read_section(_text(path), Plan, place=str(path), error=InvalidPlan)
+    for place, zone in _zones(plan):
+        try:
+            load_zone(zone)
+        except UnknownZone as problem:
+            raise UnknownZone(f"{path}: {place}: {problem}") from None
+    return plan
+
+
+def plan_problems(path: str | Path) -> list[str]:
+    """
+    Return every rule that the plan in a file breaks, a sentence each; none if it can be read.
+
+    Raises
+    ------
+    InvalidPlan
+        If the file is missing or is not YAML: then there is no plan to judge.
+    """
+    path = Path(path)
+    data = _mapping(_text(path), place=str(path), error=InvalidPlan)
     try:
-        text = path.read_text(encoding="utf-8")
+        plan = Plan.model_validate(data)
+    except ValidationError as problem:
+        return [_error_sentence(error, Plan) for error in _told_once(problem)]
+    problems = []
+    for place, zone in _zones(plan):
+        try:
+            load_zone(zone)
+        except UnknownZone as problem:
+            problems.append(f"{place}: {problem}")
+    return problems
+
+
+def _text(path: Path) -> str:
+    """Return a plan file's text."""
+    try:
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise InvalidPlan(f"{path}: there is no such file; `lull demo` writes one to start from") from None
+        raise InvalidPlan(f"{path}: there is no such file; `lull plan new` writes one") from None
     except (OSError, UnicodeDecodeError) as problem:
         raise InvalidPlan(f"{path}: cannot be read ({problem}); check the path and its permissions") from None
-    plan = read_section(text, Plan, place=str(path), error=InvalidPlan)
-    try:
-        window_rule(plan)
-    except LullError as problem:
-        raise type(problem)(f"{path}: window: {problem}") from None
-    return plan
+
+
+def _zones(plan: Plan) -> list[tuple[str, str]]:
+    """Return every time zone that the plan names, with its place."""
+    found: list[tuple[str, str | None]] = [("window", plan.window.time_zone), ("traffic", plan.traffic.time_zone)]
+    if plan.calendar is not None:
+        calendar = plan.calendar
+        found += [(f"calendar.holidays.{i}", part.time_zone) for i, part in enumerate(calendar.holidays)]
+        found += [(f"calendar.files.{i}", part.time_zone) for i, part in enumerate(calendar.files)]
+        found += [(f"calendar.denials.{part.rule}", part.time_zone) for part in calendar.denials]
+        found.append(("calendar.prices", calendar.prices.time_zone if calendar.prices is not None else None))
+    return [(place, zone) for place, zone in found if zone is not None]
 
 
 def window_rule(plan: Plan) -> WindowRule:
@@ -60,6 +102,15 @@ def window_rule(plan: Plan) -> WindowRule:
 
 def read_section(text: str, model: type[Model], *, place: str, error: type[LullError]) -> Model:
     """Return `text` (YAML) as `model`; raise `error` with one sentence that begins with `place`."""
+    data = _mapping(text, place=place, error=error)
+    try:
+        return model.model_validate(data)
+    except ValidationError as problem:
+        raise error(f"{place}: {first_problem(problem, model)}") from None
+
+
+def _mapping(text: str, *, place: str, error: type[LullError]) -> dict[str, Any]:
+    """Return YAML as plain data, or raise `error` with the line at which it stops being any."""
     try:
         data = YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as problem:
@@ -70,10 +121,7 @@ def read_section(text: str, model: type[Model], *, place: str, error: type[LullE
         raise error(f"{place}: not valid YAML ({str(problem).splitlines()[0]}); mend the file") from None
     if not isinstance(data, dict):
         raise error(f"{place}: holds no mapping of keys to values; write `key: value` lines")
-    try:
-        return model.model_validate(data)
-    except ValidationError as problem:
-        raise error(f"{place}: {first_problem(problem, model)}") from None
+    return data
 
 
 def write_plan(plan: Plan, path: str | Path, *, comments: dict[str, str] | None = None) -> None:
@@ -181,9 +229,20 @@ def _are_the_same_things(old: Any, new: Any) -> bool:
 
 def first_problem(problem: ValidationError, model: type[BaseModel]) -> str:
     """Say the first error as place, value and remedy, and count the others."""
+    errors = _told_once(problem)
+    more = len(errors) - 1
+    text = _error_sentence(errors[0], model)
+    return text + (f" (and {more} more problem{'s' if more > 1 else ''})" if more else "")
+
+
+def _told_once(problem: ValidationError) -> list[ErrorDetails]:
+    """Return the errors, unknown keys first: a typo is an unknown key and a missing one, and the one explains both."""
     errors = problem.errors()
-    # An unknown key explains a missing one (a typo is both), so it is told first.
-    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
+    return sorted(errors, key=lambda error: error["type"] != "extra_forbidden")
+
+
+def _error_sentence(first: ErrorDetails, model: type[BaseModel]) -> str:
+    """Say one error as place, value and remedy."""
     place = ".".join(str(part) for part in first["loc"]) or "the file"
     if first["type"] == "extra_forbidden":
         key = str(first["loc"][-1])
@@ -199,8 +258,7 @@ def first_problem(problem: ValidationError, model: type[BaseModel]) -> str:
         value = first.get("input")
         shown = f" (got {value!r})" if isinstance(value, str | int | float) else ""
         text = f"{place}: {message[0].lower()}{message[1:]}{shown}{_unit_hint(place)}"
-    more = len(errors) - 1
-    return text + (f" (and {more} more problem{'s' if more > 1 else ''})" if more else "")
+    return text
 
 
 _UNITS = {"_min": "minutes", "_ms": "milliseconds", "_s": "seconds", "_gib": "GiB", "_rps": "requests per second"}

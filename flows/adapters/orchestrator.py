@@ -1,5 +1,6 @@
 """Prefect as Lull uses it: a server, a work pool, a worker, deployments, and runs with their end."""
 
+import asyncio
 import datetime as dt
 import subprocess
 import sys
@@ -7,12 +8,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 
 from flows.deployments import POOL
 from simulation.errors import LullError
+from simulation.planning.window_rule import WindowRule
 
 _START_S = 90.0
 _BUSY_S = 20.0
@@ -137,6 +139,25 @@ class Orchestrator:
         flows = {d["id"]: d["entrypoint"].rsplit(".", 1)[-1].replace("_", "-") for d in self._deployments(deployment)}
         return [(flows.get(run["deployment_id"], "?"), str(run["expected_start_time"])) for run in runs]
 
+    def planned_runs(self, flow: str, deployment: str) -> dict[dt.datetime, str]:
+        """Return the ids of the runs that `start` made for an instant and that have not begun, by instant (UTC)."""
+        body = {
+            "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+            "deployments": {"name": {"any_": [deployment]}},
+            "flows": {"name": {"any_": [flow]}},
+            "sort": "NEXT_SCHEDULED_START_TIME_ASC",
+            "limit": 200,
+        }
+        runs = self._request("POST", "/flow_runs/filter", json=body).json()
+        ours = [run for run in runs if str(run.get("idempotency_key") or "").startswith(f"{deployment} ")]
+        return {_moment(run["next_scheduled_start_time"] or run["expected_start_time"]): str(run["id"]) for run in ours}
+
+    def withdraw(self, run_id: str) -> None:
+        """Delete a run that has not begun; one that is gone already is no trouble."""
+        answer = self._request("DELETE", f"/flow_runs/{run_id}")
+        if answer.status_code not in (204, 404):
+            raise DeploymentFailed(f"{self.api_url}: run {run_id} could not be taken back ({answer.text[:200]})")
+
     def check_scheduled(self, deployment: str, *, timeout_s: float = 30.0) -> int:
         """Return how many runs are scheduled; raise `DeploymentFailed` if the scheduler silently made none."""
         deadline = time.monotonic() + timeout_s
@@ -182,6 +203,47 @@ class Orchestrator:
                 env={"PREFECT_WORKER_QUERY_SECONDS": "1"} | self._environment,
                 stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
+
+
+def _moment(text: str) -> dt.datetime:
+    return dt.datetime.fromisoformat(text).astimezone(dt.UTC)
+
+
+def prefect_starts(
+    kind: Literal["cron", "rrule"], rule: WindowRule, begin: dt.datetime, end: dt.datetime
+) -> list[dt.datetime]:
+    """
+    Return when Prefect's own schedule of a window rule would start runs in [begin, end), on this Python. UTC.
+
+    It asks the class that the server's scheduler asks, and needs no server.
+
+    Raises
+    ------
+    DeploymentFailed
+        If Prefect does not take the schedule.
+    """
+    # The client's classes of the same names carry no dates; these are the server's.
+    from prefect.server.schemas.schedules import CronSchedule, RRuleSchedule
+
+    hour, minute = (int(part) for part in rule.starts_at_local.split(":"))
+    schedule: CronSchedule | RRuleSchedule
+    try:
+        if kind == "cron":
+            schedule = CronSchedule(cron=f"{minute} {hour} * * {','.join(rule.weekdays)}", timezone=rule.time_zone)
+        else:
+            days = ",".join(day[:2].upper() for day in rule.weekdays)
+            schedule = RRuleSchedule(
+                rrule=f"DTSTART:20200101T{hour:02d}{minute:02d}00\nRRULE:FREQ=WEEKLY;BYDAY={days}",
+                timezone=rule.time_zone,
+            )
+        found = asyncio.run(schedule.get_dates(n=1000, start=begin, end=end))
+    except (ValueError, TypeError) as problem:
+        raise DeploymentFailed(
+            f"Prefect takes no {kind} schedule for {rule.starts_at_local} {rule.time_zone} "
+            f"({str(problem).splitlines()[0]}); create runs in UTC, as `lull deploy` does"
+        ) from None
+    starts = {dt.datetime.fromtimestamp(at.timestamp(), dt.UTC) for at in found}
+    return sorted(at for at in starts if begin <= at < end)
 
 
 def stop(process: "subprocess.Popen[bytes]", *, grace_s: float = 8.0) -> None:

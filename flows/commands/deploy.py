@@ -2,19 +2,17 @@
 
 import datetime as dt
 import json
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from flows.adapters.orchestrator import Orchestrator, OrchestratorUnreachable
-from flows.cycle import NEXT, deploy_to
+from flows.cycle import deploy_to
 from flows.deployments import write_prefect_yaml
+from flows.openings_ahead import next_openings, plan_ahead, plan_calendar
 from flows.services import Services
 from flows.settings import Settings
-from simulation.plan_file import read_plan, window_rule
+from simulation.plan_file import read_plan
 from simulation.verdict import InvalidCertificate, check_certificate
-
-_OPENINGS = 12
 
 
 def run(settings: Settings, plan: Path, certificate: Path | None) -> int:
@@ -49,16 +47,20 @@ def deploy_plan(
     ------
     InvalidCertificate
         If it is missing, changed, expired, does not hold, or covers another plan or another simulator.
+    InvalidPlan
+        If the calendar cannot be read, or denies every opening to come.
     """
     plan = read_plan(plan_file)
     check_certificate(read_certificate(certificate_file), plan, certified_now or dt.datetime.now(dt.UTC))
+    now = dt.datetime.now(dt.UTC)
+    calendar = plan_calendar(plan, plan_file.parent, now)
+    next_openings(plan, calendar, now)  # a plan that the calendar denies for good is refused before Prefect is asked
     deploy_to(settings.home, plan_file, certificate_file)
     prefect_yaml = settings.home / "prefect.yaml"
     write_prefect_yaml(plan, prefect_yaml)
     orchestrator.ensure_pool()
     orchestrator.deploy(prefect_yaml)
-    for opens_at, _ in islice(window_rule(plan).occurrences(dt.datetime.now(dt.UTC)), _OPENINGS):
-        orchestrator.start("retrain", plan.name, {"cycle": NEXT}, at=opens_at)
+    plan_ahead(orchestrator, plan, calendar, now)
     return orchestrator.check_scheduled(plan.name)
 
 

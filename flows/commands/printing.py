@@ -7,13 +7,19 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 
-def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
-    """Print columns as wide as their widest cell, never cut to a terminal; the first `left` are flush left."""
+def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1, text_last: bool = False) -> None:
+    """
+    Print columns as wide as their widest cell, never cut to a terminal.
+
+    The first `left` columns are flush left, and with `text_last` the last one.
+    """
     table = [list(head), *(list(row) for row in rows)]
     widths = [max(len(row[i]) for row in table) for i in range(len(head))]
     for n, row in enumerate(table):
         flush_left = [cell.ljust(w) for cell, w in zip(row[:left], widths[:left], strict=True)]
         cells = flush_left + [cell.rjust(w) for cell, w in zip(row[left:], widths[left:], strict=True)]
+        if text_last:
+            cells[-1] = row[-1]
         print("  ".join(cells).rstrip())
         if n == 0:
             print("  ".join("-" * w for w in widths))

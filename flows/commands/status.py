@@ -1,5 +1,6 @@
 """`lull status`: which model serves, what the last cycle decided, and which runs come next."""
 
+import datetime as dt
 import json as json_module
 import os
 from typing import Any
@@ -8,9 +9,15 @@ from flows.adapters.audit import AuditFile, BrokenAudit
 from flows.adapters.gateway_client import GatewayUnreachable
 from flows.adapters.orchestrator import Orchestrator
 from flows.gateway.settings import InvalidGatewaySettings
+from flows.openings_ahead import FLOW, Runs, plan_calendar
 from flows.settings import Settings, quiet_environment
 from flows.wiring import gateway_client
+from simulation.errors import LullError
+from simulation.plan import Plan
 from simulation.plan_file import read_plan
+from simulation.planning.openings import N_OPENINGS, openings
+from simulation.planning.window_rule import load_zone
+from simulation.traffic.calendar import Calendar
 
 
 def run(settings: Settings, json: bool) -> int:
@@ -26,8 +33,13 @@ def run(settings: Settings, json: bool) -> int:
         print(json_module.dumps(status, indent=1))
     else:
         for key, value in status.items():
-            print(f"{key:<10} {value if not isinstance(value, list) else '; '.join(map(str, value)) or 'none'}")
+            print(f"{key:<10} {value if not isinstance(value, list) else _lines(value)}")
     return 0 if status["gateway"] == "up" and status["prefect"] == "up" else 1
+
+
+def _lines(values: list[Any]) -> str:
+    """Return several values below each other, in the column of the values."""
+    return ("\n" + " " * 11).join(map(str, values)) or "none"
 
 
 def _gateway(settings: Settings) -> dict[str, Any]:
@@ -58,9 +70,36 @@ def _prefect(settings: Settings) -> dict[str, Any]:
     orchestrator = Orchestrator(settings.prefect_api_url, {**os.environ, **quiet_environment(settings)}, settings.logs)
     if not orchestrator.is_up():
         return {"prefect": f"down: {settings.prefect_api_url} does not answer; start it with `lull up`"}
-    plans = sorted(settings.cycles.glob("*/plan.yaml")) if settings.cycles.is_dir() else []
-    runs = orchestrator.scheduled_runs(read_plan(plans[-1]).name)[:12] if plans else []
-    return {"prefect": "up", "next runs": [f"{at} {flow}" for flow, at in runs]}
+    plan_file = settings.home / "deployed" / "plan.yaml"
+    if not plan_file.is_file():
+        return {"prefect": "up", "openings": "no plan is deployed; run `lull deploy PLAN`", "next runs": []}
+    try:
+        plan = read_plan(plan_file)
+        shown = _openings(plan, orchestrator, plan_calendar(plan, plan_file.parent, dt.datetime.now(dt.UTC)))
+    except LullError as problem:
+        return {"prefect": "up", "openings": f"unknown: {problem}"}
+    runs = [(flow, at) for flow, at in orchestrator.scheduled_runs(plan.name) if flow != FLOW]
+    return {"prefect": "up", "openings": shown, "next runs": [f"{at} {flow}" for flow, at in runs[:4]]}
+
+
+def _openings(plan: Plan, runs: Runs, calendar: Calendar) -> list[str]:
+    """Return the next openings, denied ones between them, each with the run that stands for it or without one."""
+    planned, zone = runs.planned_runs(FLOW, plan.name), load_zone(plan.window.time_zone)
+    lines: list[str] = []
+    n_free = 0
+    for opening in openings(plan, calendar, dt.datetime.now(dt.UTC)):
+        at = opening.opens_at
+        said = f"{at.astimezone(zone):%a %Y-%m-%d %H:%M %Z} ({at:%m-%d %H:%M} UTC)"
+        if opening.is_denied:
+            said += f": denied by {' and '.join(opening.denied_by)}"
+        else:
+            run_id = planned.get(at)
+            said += f": run {run_id[:8]} scheduled" if run_id else ": NO RUN; `lull deploy` or the top-up makes one"
+            n_free += 1
+        lines.append(said)
+        if n_free == N_OPENINGS or len(lines) == 4 * N_OPENINGS:
+            break
+    return lines
 
 
 def _audit(settings: Settings) -> dict[str, Any]:

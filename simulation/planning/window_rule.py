@@ -9,10 +9,13 @@ The length is elapsed time: a window across a clock change is neither longer nor
 
 import datetime as dt
 import difflib
+import importlib.metadata
 import itertools
 import re
+import zoneinfo
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from zoneinfo import ZoneInfo, available_timezones
 
 from simulation.errors import InvalidPlan, UnknownZone
@@ -29,6 +32,18 @@ def load_zone(name: str) -> ZoneInfo:
         near = difflib.get_close_matches(str(name), sorted(available_timezones()), n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "use a name such as Europe/Paris or UTC"
         raise UnknownZone(f"no time zone is called {name!r}; {hint}") from None
+
+
+def zone_database(name: str) -> str:
+    """Return which database the zone comes from, as Python chooses: the system's if it has it, else `tzdata`'s."""
+    for folder in map(Path, zoneinfo.TZPATH):
+        if (folder / name).is_file():
+            try:
+                version = (folder / "tzdata.zi").read_text(encoding="utf-8").partition("\n")[0].split()[-1]
+            except (OSError, UnicodeDecodeError, IndexError):
+                version = "of unknown version"
+            return f"the system's database {version}"
+    return f"tzdata {importlib.metadata.version('tzdata')}"
 
 
 @dataclass(frozen=True)
@@ -77,12 +92,11 @@ class WindowRule:
         if _DAYS[day.weekday()] not in self.weekdays:
             return None
         wall = dt.datetime.combine(day, dt.time.fromisoformat(self.starts_at_local))
-        opens = wall.replace(tzinfo=zone, fold=0).astimezone(dt.UTC)
+        opens = first_instant(wall, zone)
         if opens.astimezone(zone).replace(tzinfo=None) == wall:
             return opens
-        gap_end = _gap_end(wall, zone)
-        date_was_shown = (gap_end - dt.timedelta(seconds=1)).astimezone(zone).date() == day
-        return gap_end if date_was_shown or gap_end.astimezone(zone).date() == day else None
+        date_was_shown = (opens - dt.timedelta(seconds=1)).astimezone(zone).date() == day
+        return opens if date_was_shown or opens.astimezone(zone).date() == day else None
 
     def occurrences(
         self, after_utc: dt.datetime, count: int | None = None
@@ -124,6 +138,18 @@ class WindowRule:
                 if closes > after_utc:
                     yield opens, closes
             day += dt.timedelta(days=1)
+
+
+def first_instant(wall: dt.datetime, zone: ZoneInfo) -> dt.datetime:
+    """Return the first UTC instant at which clocks of the zone show `wall`, or the end of the gap that skips it."""
+    instant = wall.replace(tzinfo=zone, fold=0).astimezone(dt.UTC)
+    return instant if instant.astimezone(zone).replace(tzinfo=None) == wall else _gap_end(wall, zone)
+
+
+def last_instant(wall: dt.datetime, zone: ZoneInfo) -> dt.datetime:
+    """Return the last UTC instant at which clocks of the zone show `wall`, or the end of the gap that skips it."""
+    instant = wall.replace(tzinfo=zone, fold=1).astimezone(dt.UTC)
+    return instant if instant.astimezone(zone).replace(tzinfo=None) == wall else _gap_end(wall, zone)
 
 
 def _gap_end(wall: dt.datetime, zone: ZoneInfo) -> dt.datetime:

@@ -1,19 +1,21 @@
 """
 Quiet windows: the best start of each coming day, held against the threshold and against a fixed 02:00.
 
-Start at `find_windows`. Loads are compared by their median forecast: in backtests it chose better than the mean,
-which rare surges of the past drive (excess over hindsight on worldcup98 in UTC: 0.047 against 0.059).
+Start at `find_windows`; `denied_windows` returns what a calendar took away. Loads are compared by their median
+forecast: in backtests it chose better than the mean, which rare surges of the past drive (excess over
+hindsight on worldcup98 in UTC: 0.047 against 0.059).
 """
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulation.errors import InvalidPlan
 from simulation.planning.window_rule import load_zone
-from simulation.traffic.forecast import Forecast
+from simulation.traffic.calendar import Calendar, CalendarEntry
+from simulation.traffic.forecast import Forecast, mean_of_quantiles
 from simulation.traffic.history import FloatArray
 from simulation.traffic.seasonal import DAY_S, local_seconds
 
@@ -37,6 +39,10 @@ class Window:
     probability_below : P(load < threshold) throughout, taken as that of the worst step: errors of one night rise
         and fall together. If they did not, it would be lower.
     reason : a sentence
+    capacity_headroom_ratio : 1 − p95_load_rps / the pool's capacity; NaN when the capacity was not given
+    price, price_known_ratio : mean known price over the window, NaN if none, and which share of it is known
+    conflicts : what else happens in it without denying it: holidays, noted campaigns, a change of clocks
+    denied_by : the rules that deny it, with their reasons; empty for windows that may be used
     """
 
     opens_at: dt.datetime
@@ -50,6 +56,11 @@ class Window:
     headroom_ratio: float
     probability_below: float
     reason: str
+    capacity_headroom_ratio: float = float("nan")
+    price: float = float("nan")
+    price_known_ratio: float = 0.0
+    conflicts: tuple[str, ...] = ()
+    denied_by: tuple[str, ...] = ()
 
     @property
     def opens_local(self) -> dt.datetime:
@@ -71,6 +82,8 @@ def find_windows(
     count: int = 7,
     earliest: dt.datetime | None = None,
     latest: dt.datetime | None = None,
+    calendar: Calendar | None = None,
+    capacity_rps: float | None = None,
 ) -> list[Window]:
     """
     Return the best window of each coming local day, quietest first; no two overlap.
@@ -83,14 +96,101 @@ def find_windows(
     threshold_rps : the load called quiet, over 0; without one, the lower quartile of the median forecast
     count : how many to return at most, 1 or more
     earliest, latest : UTC, the first moment to open and the last to close; without them the whole forecast
+    calendar : no window touches one of its denials; its notes and prices are told. It must cover the forecast
+    capacity_rps : what the pool can serve, for the headroom
 
     Raises
     ------
     InvalidPlan
-        If a parameter is outside of what is said above, or no start has a forecast for all of its steps.
+        If a parameter is outside of what is said above, no start has a forecast for all of its steps, or denials
+        leave none; the sentence then names the rules.
     UnknownZone
         If `time_zone` is not an IANA name.
     """
+    search = _search(forecast, duration_min, time_zone, threshold_rps, count, earliest, latest)
+    denied = _denied_starts(search, calendar)
+    if not (search.allowed & ~denied).any():
+        told = _denials(calendar, forecast.start, forecast.end)
+        raise InvalidPlan(
+            f"every start of the forecast is denied, by {' and '.join(told)}; shorten the window, lengthen the horizon "
+            "or change the rule"
+        )
+    search = replace(search, allowed=search.allowed & ~denied)
+    chosen = _quietest(search, count)
+    return [_with_calendar(_describe(search, start), calendar, capacity_rps) for start in chosen]
+
+
+def denied_windows(
+    forecast: Forecast,
+    *,
+    duration_min: float,
+    time_zone: str,
+    threshold_rps: float | None = None,
+    count: int = 7,
+    calendar: Calendar,
+    capacity_rps: float | None = None,
+) -> list[Window]:
+    """Return the windows that `find_windows` would have chosen without the calendar's denials, with who denied them."""
+    search = _search(forecast, duration_min, time_zone, threshold_rps, count, None, None)
+    denied = _denied_starts(search, calendar)
+    found = [_describe(search, start) for start in _quietest(search, count) if denied[start]]
+    return [_with_calendar(window, calendar, capacity_rps) for window in found]
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What the forecast says of an interval: P(load < threshold) of its worst step, requests, highest 95 % quantile."""
+
+    probability_below: float
+    expected_requests: float
+    p95_load_rps: float
+
+
+def expect(
+    forecast: Forecast, opens_at: dt.datetime, closes_at: dt.datetime, threshold_rps: float
+) -> Expectation | None:
+    """Return what is expected in [opens_at, closes_at), or None where the forecast does not know all of it."""
+    begin, end = ((moment - forecast.start).total_seconds() for moment in (opens_at, closes_at))
+    first, last = int(begin // forecast.step_s), int(-(-end // forecast.step_s))
+    if begin < 0 or last > len(forecast.load_rps) or not np.isfinite(forecast.load_rps[first:last]).all():
+        return None
+    edges = np.clip(np.arange(first, last + 1) * float(forecast.step_s), begin, end)
+    rows = forecast.load_rps[first:last]
+    return Expectation(
+        probability_below=min(probability_below(row, forecast.levels, threshold_rps) for row in rows),
+        expected_requests=float(mean_of_quantiles(rows, forecast.levels) @ np.diff(edges)),
+        p95_load_rps=float(forecast.at(0.95)[first:last].max()),
+    )
+
+
+@dataclass(frozen=True)
+class _Search:
+    """All starts of a forecast: their mean load, which may be offered, and the local day on which each ends."""
+
+    forecast: Forecast
+    duration_min: float
+    time_zone: str
+    threshold_rps: float
+    n_steps: int
+    means: FloatArray
+    allowed: NDArray[np.bool_]
+    local: NDArray[np.int64]
+    end_day: NDArray[np.int64]
+
+    def opens_at(self, start: int) -> dt.datetime:
+        return self.forecast.start + dt.timedelta(seconds=start * self.forecast.step_s)
+
+
+def _search(
+    forecast: Forecast,
+    duration_min: float,
+    time_zone: str,
+    threshold_rps: float | None,
+    count: int,
+    earliest: dt.datetime | None,
+    latest: dt.datetime | None,
+) -> _Search:
+    """Weigh every start of the forecast; see `find_windows` for the parameters and errors."""
     _check(duration_min, threshold_rps, count, earliest, latest)
     duration_s = duration_min * 60
     n_steps = int(np.ceil(duration_s / forecast.step_s))
@@ -112,17 +212,63 @@ def find_windows(
         raise InvalidPlan("threshold_rps: a quarter of the forecast is no request at all; give a threshold over 0")
     local = local_seconds(forecast.start, forecast.step_s, len(median) + n_steps, time_zone)
     end_day = local[n_steps - 1 : n_steps - 1 + means.size] // DAY_S
+    return _Search(forecast, duration_min, time_zone, threshold, n_steps, means, allowed, local, end_day)
+
+
+def _quietest(search: _Search, count: int) -> list[int]:
+    """Return the starts of the quietest windows, one for each local day, none overlapping; the earlier of equals."""
     taken: list[int] = []
-    for start in np.lexsort((opens_s, means)).tolist():
+    for start in np.lexsort((np.arange(search.means.size), search.means)).tolist():
         if len(taken) == count:
             break
-        free = all(abs(start - other) >= n_steps and end_day[start] != end_day[other] for other in taken)
-        if allowed[start] and free:
+        free = all(
+            abs(start - other) >= search.n_steps and search.end_day[start] != search.end_day[other] for other in taken
+        )
+        if search.allowed[start] and free:
             taken.append(start)
-    return [
-        _describe(forecast, start, duration_min, time_zone, threshold, _reason(means, allowed, local, end_day, start))
-        for start in taken
-    ]
+    return taken
+
+
+def _denied_starts(search: _Search, calendar: Calendar | None) -> NDArray[np.bool_]:
+    """Return which starts have a denial in their [opens_at, closes_at)."""
+    denied = np.zeros(search.means.size, dtype=np.bool_)
+    if calendar is None:
+        return denied
+    begin = search.forecast.start
+    if calendar.since > begin or calendar.until < search.forecast.end:
+        raise InvalidPlan("calendar: it does not cover the forecast; read it from the forecast's start to its end")
+    opens_s = np.arange(search.means.size) * search.forecast.step_s
+    for entry in calendar.denials(begin, search.forecast.end):
+        since, until = ((moment - begin).total_seconds() for moment in (entry.begins_at, entry.ends_at))
+        denied |= (opens_s < until) & (since < opens_s + search.duration_min * 60)
+    return denied
+
+
+def _with_calendar(window: Window, calendar: Calendar | None, capacity_rps: float | None) -> Window:
+    """Add what the calendar and the pool's capacity say of a window."""
+    zone = load_zone(window.time_zone)
+    conflicts = []
+    if window.opens_at.astimezone(zone).utcoffset() != window.closes_at.astimezone(zone).utcoffset():
+        conflicts.append("clocks change in it")
+    if capacity_rps is not None:
+        window = replace(window, capacity_headroom_ratio=1 - window.p95_load_rps / capacity_rps)
+    if calendar is None:
+        return replace(window, conflicts=tuple(conflicts))
+    price, known = calendar.price(window.opens_at, window.closes_at)
+    conflicts += _once(calendar.notes(window.opens_at, window.closes_at))
+    if calendar.prices is not None and known < 1:
+        conflicts.append("price unknown" if known <= 0 else f"price unknown for {1 - known:.0%} of it")
+    denied_by = tuple(_denials(calendar, window.opens_at, window.closes_at))
+    return replace(window, price=price, price_known_ratio=known, conflicts=tuple(conflicts), denied_by=denied_by)
+
+
+def _denials(calendar: Calendar | None, begins_at: dt.datetime, ends_at: dt.datetime) -> list[str]:
+    return [] if calendar is None else _once(calendar.denials(begins_at, ends_at))
+
+
+def _once(entries: list[CalendarEntry]) -> list[str]:
+    """Return the sentences of entries, each once."""
+    return list(dict.fromkeys(entry.sentence() for entry in entries))
 
 
 def probability_below(quantiles_rps: FloatArray, levels: tuple[float, ...], threshold_rps: float) -> float:
@@ -164,14 +310,9 @@ def _sliding_mean(values: FloatArray, n_steps: int) -> FloatArray:
     return np.asarray(np.lib.stride_tricks.sliding_window_view(values, n_steps).mean(axis=1))
 
 
-def _reason(
-    means: FloatArray,
-    allowed: NDArray[np.bool_],
-    local: NDArray[np.int64],
-    end_day: NDArray[np.int64],
-    start: int,
-) -> str:
+def _reason(search: _Search, start: int) -> str:
     """Say how the window compares with a fixed 02:00 of the same day, and which starts could not be offered."""
+    means, allowed, local, end_day = search.means, search.allowed, search.local, search.end_day
     of_day = np.flatnonzero(end_day == end_day[start])
     unknown = int(np.isnan(means[of_day]).sum())
     told = f"quietest of {int(allowed[of_day].sum())} starts that day"
@@ -188,12 +329,12 @@ def _reason(
     return told
 
 
-def _describe(
-    forecast: Forecast, start: int, duration_min: float, time_zone: str, threshold_rps: float, why: str
-) -> Window:
+def _describe(search: _Search, start: int) -> Window:
     """Put one window into numbers and a sentence."""
-    steps = slice(start, start + int(np.ceil(duration_min * 60 / forecast.step_s)))
-    opens = forecast.start + dt.timedelta(seconds=start * forecast.step_s)
+    forecast, threshold_rps, duration_min = search.forecast, search.threshold_rps, search.duration_min
+    time_zone, why = search.time_zone, _reason(search, start)
+    steps = slice(start, start + search.n_steps)
+    opens = search.opens_at(start)
     closes = opens + dt.timedelta(minutes=duration_min)
     median, high = forecast.at(0.5)[steps], float(forecast.at(0.95)[steps].max())
     chance = min(probability_below(row, forecast.levels, threshold_rps) for row in forecast.load_rps[steps])

@@ -23,8 +23,8 @@ from simulation.scenario import read_scenario, ready_scenarios
 from simulation.verdict import Answer, InvalidCertificate, certificate_digest, check_certificate
 from tests.simulation.plans import PLAN_YAML
 
-COMMANDS = ["windows", "plan schema", "plan check", "simulate", "demo", "deploy", "up", "serve", "status", "rollback",
-            "report", "doctor"]  # fmt: skip
+COMMANDS = ["windows", "plan new", "plan schema", "plan check", "plan diff", "simulate", "demo", "deploy", "up",
+            "serve", "status", "rollback", "report", "doctor"]  # fmt: skip
 
 
 class Outcome(NamedTuple):
@@ -99,7 +99,7 @@ def test_every_help_shows_an_example_of_its_own_command(lull: Lull, command: str
     assert f"lull {command}" in outcome.out.split("Example:")[1]
 
 
-@pytest.mark.parametrize("command", ["windows", "plan check", "simulate", "status", "report", "doctor"])
+@pytest.mark.parametrize("command", ["windows", "plan check", "plan diff", "simulate", "status", "report", "doctor"])
 def test_commands_that_print_tables_can_print_json(lull: Lull, command: str) -> None:
     assert "--json" in lull(*command.split(), "--help").out
 
@@ -311,14 +311,20 @@ def test_a_plan_that_cannot_be_meant_is_refused(
     lull: Lull, plan: Path, command: list[str], old: str, new: str, said: str
 ) -> None:
     plan.write_text(plan.read_text().replace(old, new))
-    sentence = refusal(lull(*command, plan))
+    outcome = lull(*command, plan)
+    # A plan that can be read and breaks a rule is what `plan check` is for: a clear no, on stdout.
+    is_judged = command == ["plan", "check"] and new != "replicas: ["
+    sentence = outcome.out if is_judged else refusal(outcome)
+    assert outcome.code == (1 if is_judged else 2)
     assert str(plan) in sentence
     assert said in sentence
     assert not plan.with_name("certificate.json").exists()
 
 
 def test_a_missing_plan_is_refused(lull: Lull) -> None:
-    assert "nowhere.yaml: there is no such file; `lull demo` writes one" in refusal(lull("simulate", "nowhere.yaml"))
+    assert "nowhere.yaml: there is no such file; `lull plan new` writes one" in refusal(
+        lull("simulate", "nowhere.yaml")
+    )
 
 
 @pytest.mark.parametrize(

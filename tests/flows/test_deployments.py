@@ -43,19 +43,20 @@ def test_every_entrypoint_imports_and_its_parameters_bind(plan: Plan, name: str)
     flow = getattr(importlib.import_module(module), attribute)
     assert isinstance(flow, Flow)
     assert flow.name == name
-    assert flow.validate_parameters(found["parameters"]) == {**found["parameters"], "simulated_now": None}
+    given = found["parameters"] | ({} if name == "top-up" else {"simulated_now": None})
+    assert flow.validate_parameters(found["parameters"]) == given
 
 
 @pytest.mark.parametrize("name", list(FLOWS))
-def test_the_heavy_flow_has_no_clock_of_its_own_and_only_the_drift_report_has_one(plan: Plan, name: str) -> None:
+def test_the_heavy_flow_has_no_clock_of_its_own_and_the_light_ones_keep_to_utc(plan: Plan, name: str) -> None:
     schedules = deployment(plan, name)["schedules"]
-    expected = [{"cron": "0 5 * * *", "timezone": "UTC", "active": True}] if name == "report-drift" else []
-    assert schedules == expected
+    crons = {"report-drift": "0 5 * * *", "top-up": "17 */6 * * *"}
+    assert schedules == ([{"cron": crons[name], "timezone": "UTC", "active": True}] if name in crons else [])
 
 
 def test_no_deployment_runs_beside_itself(plan: Plan) -> None:
     limits = [item["concurrency_limit"]["limit"] for item in deployments_of(plan)["deployments"]]
-    assert limits == [1] * 4
+    assert limits == [1] * 5
 
 
 def test_no_text_names_a_place_on_this_machine(plan: Plan, tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     def asked(*_: object, **__: object) -> None:
         raise AssertionError("Prefect was asked")
 
-    for name in ("is_up", "wait_until_up", "ensure_pool", "deploy", "start", "_request"):
+    for name in ("is_up", "wait_until_up", "ensure_pool", "deploy", "start", "planned_runs", "_request"):
         monkeypatch.setattr(f"flows.adapters.orchestrator.Orchestrator.{name}", asked)
     return Settings.from_environment({"LULL_HOME": str(tmp_path / "home")})
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from flows.domain.window_in_force import window_in_force
-from simulation.errors import LullError
-from simulation.plan import Plan
+from simulation.errors import InvalidPlan, LullError
+from simulation.plan import CalendarSection, Job, Plan
 from simulation.plan_file import read_plan
+from simulation.traffic.calendar import Calendar, CalendarEntry
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "plan.yaml"
 # Tuesday 13 January 2026, 02:00 to 04:00 in Paris; 40 minutes of work and 10 of reserve leave a cutoff at 03:10.
@@ -95,3 +96,101 @@ def test_an_unknown_zone_is_an_error_and_never_a_silent_yes(plan: Plan) -> None:
 def test_a_window_too_short_for_the_work_is_never_open(plan: Plan) -> None:
     short = plan.model_copy(update={"window": plan.window.model_copy(update={"duration_min": 45.0})})
     assert not any(window_in_force(short, OPENS + dt.timedelta(minutes=m)).is_open for m in range(-5, 50))
+
+
+# Denials: they win over the window, name their rule, and say when the next opening is. A rollback is exempt.
+
+
+def denied(begin_min: float, end_min: float, rule: str = "retention") -> Calendar:
+    """Return a calendar with one denial between two minutes after the opening, and a note beside it."""
+    begin, end = (OPENS + dt.timedelta(minutes=minutes) for minutes in (begin_min, end_min))
+    entry = CalendarEntry(begin, end, rule, "no EU data at night.", True)
+    note = CalendarEntry(OPENS, CLOSES, "holiday FR", "a feast", False)
+    return Calendar(OPENS - dt.timedelta(days=2), OPENS + dt.timedelta(days=60), (entry, note))
+
+
+def test_inside_a_denial_nothing_starts_and_the_rule_the_reason_and_the_next_opening_are_told(plan: Plan) -> None:
+    decision = window_in_force(plan, OPENS, calendar=denied(-30, 30))
+    assert not decision.is_open
+    assert decision.rule == "retention"
+    assert decision.reason == (
+        "retention (no EU data at night) denies it until Tue 02:30 CET; the next window opens Tue 2026-01-13 02:30 CET"
+    )
+    assert decision.next_opening == OPENS + dt.timedelta(minutes=30)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "rule"),
+    [
+        (-1 / 60, "window"),
+        (0, ""),
+        (10, ""),  # the piece before the denial is 60 minutes long: 40 of work, 10 of reserve
+        (10 + 1 / 60, "cutoff"),
+        (59, "cutoff"),
+        (60, "retention"),
+        (69, "retention"),
+        (70, ""),  # half-open: at its end the denial is over
+        (70 + 1 / 60, "cutoff"),
+        (120, "window"),
+    ],
+)
+def test_the_cutoff_is_that_of_the_piece_that_denials_leave(plan: Plan, minutes: float, rule: str) -> None:
+    decision = window_in_force(plan, OPENS + dt.timedelta(minutes=minutes), calendar=denied(60, 70))
+    assert (decision.is_open, decision.rule) == (rule == "", rule)
+
+
+def test_a_piece_that_ends_early_says_which_rule_begins_then(plan: Plan) -> None:
+    decision = window_in_force(plan, OPENS, calendar=denied(60, 70))
+    assert decision.closes_at == OPENS + dt.timedelta(minutes=60)
+    assert "open until 03:00 CET, as retention (no EU data at night) begins then" in decision.reason
+    late = window_in_force(plan, OPENS + dt.timedelta(minutes=30), calendar=denied(60, 70))
+    assert "(it must end by 03:00 CET, as retention (no EU data at night) begins then)" in late.reason
+
+
+def test_outside_the_window_a_denial_that_holds_is_told_as_well(plan: Plan) -> None:
+    decision = window_in_force(plan, OPENS - dt.timedelta(hours=2), calendar=denied(-180, 300))
+    assert decision.reason == (
+        "no window is open; retention (no EU data at night) says no as well; "
+        "the next window opens Tue 2026-01-20 02:00 CET"
+    )
+
+
+def test_a_calendar_that_denies_everything_says_until_when_it_was_looked_at(plan: Plan) -> None:
+    decision = window_in_force(plan, OPENS, calendar=denied(-3000, 100_000))
+    assert decision.next_opening is None
+    assert "the calendar denies every window until Sat 2026-03-14" in decision.reason
+
+
+@pytest.mark.parametrize("moment", [OPENS, OPENS - dt.timedelta(hours=9), CUTOFF + dt.timedelta(minutes=30)])
+def test_a_rollback_is_exempt_from_window_cutoff_and_denial(plan: Plan, moment: dt.datetime) -> None:
+    lost = plan.model_copy(update={"window": plan.window.model_copy(update={"time_zone": "Europe/Atlantis"})})
+    for found in (plan, lost):  # even a plan that cannot be understood does not stand in the way back
+        decision = window_in_force(found, moment, calendar=denied(-3000, 100_000), purpose="rollback")
+        assert decision.is_open
+        assert decision.reason == "a rollback is exempt from windows, cutoffs and denials"
+
+
+def test_the_way_back_asks_no_window() -> None:
+    source = (Path(__file__).parents[3] / "flows" / "commands" / "rollback.py").read_text(encoding="utf-8")
+    assert "window_in_force" not in source
+
+
+def test_a_calendar_that_was_not_read_is_never_a_silent_yes(plan: Plan) -> None:
+    with_calendar = plan.model_copy(update={"calendar": CalendarSection()})
+    with pytest.raises(InvalidPlan, match="has a calendar that was not read; nothing may start without it"):
+        window_in_force(with_calendar, OPENS)
+    stale = Calendar(OPENS - dt.timedelta(days=9), OPENS - dt.timedelta(days=1))
+    with pytest.raises(InvalidPlan, match="was not read for 2026-01-13 01:00 UTC"):
+        window_in_force(with_calendar, OPENS, calendar=stale)
+    ends = Calendar(OPENS - dt.timedelta(days=9), OPENS + dt.timedelta(minutes=20))
+    with pytest.raises(InvalidPlan, match="ends before tonight's window does"):
+        window_in_force(with_calendar, OPENS, calendar=ends)
+
+
+def test_the_first_start_leaves_room_for_every_job_that_shares_the_window(plan: Plan) -> None:
+    job = Job.model_validate(
+        {"model": "other", "data": "d", "storage_path": "training/other",
+         "stages": [{"name": "train", "minutes_p50": 10, "minutes_p95": 25}]}
+    )  # fmt: skip
+    shared = plan.model_copy(update={"training": plan.training.model_copy(update={"jobs": (job,)})})
+    assert window_in_force(shared, OPENS).cutoff == CUTOFF - dt.timedelta(minutes=25)

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from simulation.errors import InvalidPlan, UnknownZone
-from simulation.planning.windows import find_windows, probability_below
+from simulation.planning.windows import denied_windows, expect, find_windows, probability_below
+from simulation.traffic.calendar import Calendar, CalendarEntry
 from simulation.traffic.forecast import Forecast, forecast
 from simulation.traffic.history import FloatArray, RequestHistory
+from simulation.traffic.prices import PriceSeries
 from simulation.traffic.read_history import read_history
 
 UTC = dt.UTC
@@ -164,3 +166,85 @@ def test_an_unknown_zone_is_refused_and_a_forecast_of_nothing_too() -> None:
         find_windows(random_forecast(), duration_min=60, time_zone="Europe/Pariss")
     with pytest.raises(InvalidPlan, match="no start from"):
         find_windows(made_up(np.full(24, np.nan)), duration_min=60, time_zone="UTC")
+
+
+# Calendar, price, capacity
+
+
+def calendar_of(*entries: CalendarEntry, prices: PriceSeries | None = None) -> Calendar:
+    return Calendar(START - dt.timedelta(days=1), START + dt.timedelta(days=9), entries, prices)
+
+
+def entry(begin: float, end: float, rule: str = "freeze", *, denies: bool = True) -> CalendarEntry:
+    """Return an entry between two hours after the start."""
+    return CalendarEntry(START + dt.timedelta(hours=begin), START + dt.timedelta(hours=end), rule, "agreed.", denies)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_window_shares_an_instant_with_a_denial_and_the_best_of_the_rest_is_chosen(seed: int) -> None:
+    quantiles = random_forecast(seed)
+    best = find_windows(quantiles, duration_min=180, time_zone="UTC")[0]
+    hour = int((best.opens_at - START).total_seconds() // 3600)
+    found = calendar_of(entry(hour + 2.5, hour + 2.75))
+    windows = find_windows(quantiles, duration_min=180, time_zone="UTC", calendar=found)
+    assert all(not found.denials(w.opens_at, w.closes_at) and w.denied_by == () for w in windows)
+    median = quantiles.at(0.5)
+    free = [i for i in range(median.size - 2) if not i <= hour + 2.5 < i + 3]
+    assert windows[0].opens_at == START + dt.timedelta(hours=min(free, key=lambda i: median[i : i + 3].mean()))
+    (denied,) = denied_windows(quantiles, duration_min=180, time_zone="UTC", calendar=found)
+    assert (denied.opens_at, denied.denied_by) == (best.opens_at, ("freeze (agreed)",))
+
+
+def test_a_window_that_only_touches_a_denial_stays() -> None:
+    median = np.full(24, 100.0)
+    median[[5, 6]] = 40.0
+    found = calendar_of(entry(4, 5), entry(7, 8))
+    (window,) = find_windows(made_up(median), duration_min=120, time_zone="UTC", calendar=found)
+    assert window.opens_at == START + dt.timedelta(hours=5)
+    assert denied_windows(made_up(median), duration_min=120, time_zone="UTC", calendar=found) == []
+
+
+def test_denials_on_every_start_are_refused_by_their_names() -> None:
+    found = calendar_of(entry(-1, 100, "audit"), entry(100, 24 * 8, "freeze"))
+    with pytest.raises(InvalidPlan, match=r"every start of the forecast is denied, by audit \(agreed\) and freeze"):
+        find_windows(random_forecast(), duration_min=60, time_zone="UTC", calendar=found)
+
+
+def test_a_calendar_that_does_not_cover_the_forecast_is_refused() -> None:
+    short = Calendar(START, START + dt.timedelta(days=2))
+    with pytest.raises(InvalidPlan, match="does not cover the forecast"):
+        find_windows(random_forecast(), duration_min=60, time_zone="UTC", calendar=short)
+
+
+def test_notes_prices_and_headroom_are_told_and_a_price_gap_is_a_gap() -> None:
+    median = np.full(24, 100.0)
+    median[[5, 6]] = 40.0
+    hours = np.array([5], dtype=np.int64) * 3600 + int(START.timestamp())
+    prices = PriceSeries(hours, 3600, np.array([30.0]), "EUR/MWh")
+    found = calendar_of(entry(0, 24, "holiday DE", denies=False), prices=prices)
+    (window,) = find_windows(
+        made_up(median), duration_min=120, time_zone="UTC", calendar=found, capacity_rps=400.0, count=1
+    )
+    assert (window.price, window.price_known_ratio) == (30.0, 0.5)
+    assert window.conflicts == ("holiday DE (agreed)", "price unknown for 50% of it")
+    assert window.capacity_headroom_ratio == pytest.approx(1 - 80 / 400)
+
+
+def test_a_change_of_clocks_inside_is_a_conflict() -> None:
+    start = dt.datetime(2026, 3, 29, tzinfo=UTC)
+    (window,) = find_windows(made_up(np.full(3, 10.0), start), duration_min=180, time_zone="Europe/Paris", count=1)
+    assert window.conflicts == ("clocks change in it",)
+
+
+def test_what_is_expected_of_an_interval_counts_parts_of_steps_and_stops_where_nothing_is_known() -> None:
+    median = np.array([10.0, 20.0, np.nan, 40.0])
+    flat = Forecast(START, 3600, LEVELS, np.repeat(median[:, None], 3, axis=1))
+    half = dt.timedelta(minutes=30)
+    told = expect(flat, START + half, START + 3 * half, 15.0)
+    assert told is not None
+    assert told.expected_requests == pytest.approx(1800 * 10 + 1800 * 20)
+    assert (told.probability_below, told.p95_load_rps) == (0.0, 20.0)
+    assert expect(flat, START, START + 5 * half, 15.0) is None
+    assert expect(flat, START - half, START, 15.0) is None
+    assert expect(flat, START + 6 * half, START + 9 * half, 15.0) is None
+    assert expect(flat, START + 6 * half, START + 8 * half, 50.0) is not None
