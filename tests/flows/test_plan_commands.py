@@ -274,3 +274,11 @@ def test_the_example_with_a_calendar_has_no_problem_and_shows_every_kind_of_deni
     assert openings["2026-03-31"]["denied_by"] == ["release: Release train (every second Tuesday)"]
     assert openings["2026-03-20"]["denied_by"] == []
     assert read_plan(path).under("one-replica-less").serving.replicas == 3
+
+
+def test_the_schema_for_editors_knows_calendar_jobs_and_secondary_plans(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan_command.schema() == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {"calendar", "secondary"} <= told["properties"].keys()
+    assert {"CalendarFile", "DenialRule", "Holidays", "Job", "Prices", "Secondary"} <= told["$defs"].keys()
+    assert "jobs" in told["$defs"]["Training"]["properties"]
