@@ -118,7 +118,7 @@ def new(path: Path, given: dict[str, Any], *, force: bool) -> int:
         path.unlink()  # its comments belong to another plan
     comments = {name: text for name, text in COMMENTS.items() if name != "calendar" or draft.plan.calendar}
     write_plan(draft.plan, path, comments=comments)
-    print(f"{path}: plan {draft.plan.name}; {draft.best.reason}")
+    print(f"{path}: plan {draft.plan.name}; opens at {draft.reason}")
     print(f"Assumed: how long stages take and what they do to serving. Next: `lull plan check {path}`, then simulate.")
     return 0
 

@@ -1,12 +1,14 @@
 """A first plan from a few answers: window from the forecast, cautious values for the rest. Start at `draft_plan`."""
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
 from simulation.errors import InvalidPlan
 from simulation.plan import Plan
-from simulation.planning.windows import Window, find_windows
-from simulation.traffic.forecast import forecast
+from simulation.planning.window_rule import WindowRule
+from simulation.planning.windows import Window, expect, find_windows
+from simulation.traffic.forecast import Forecast, forecast
 from simulation.traffic.history import RequestHistory
 
 COMMENTS = {
@@ -46,15 +48,15 @@ class Answers:
 
 @dataclass(frozen=True)
 class Draft:
-    """A new plan, and the window of the forecast that it was made from."""
+    """A new plan, and why its window is where it is."""
 
     plan: Plan
-    best: Window
+    reason: str
 
 
 def draft_plan(answers: Answers, history: RequestHistory) -> Draft:
     """
-    Return a plan that holds the answers, opens in the quietest hours of every day, and gives way to users.
+    Return a plan that holds the answers, opens every day at one quiet local time, and gives way to users.
 
     Raises
     ------
@@ -66,7 +68,8 @@ def draft_plan(answers: Answers, history: RequestHistory) -> Draft:
     load = forecast(history, time_zone=answers.time_zone)
     best = find_windows(
         load, duration_min=answers.duration_min, time_zone=answers.time_zone, threshold_rps=answers.threshold_rps
-    )[0]
+    )
+    starts, reason = _quietest_every_day(answers, load, best)
     data = _serving(answers) | {
         "name": answers.name,
         "traffic": {
@@ -74,11 +77,11 @@ def draft_plan(answers: Answers, history: RequestHistory) -> Draft:
         },
         "window": {
             "time_zone": answers.time_zone,
-            "starts_at_local": f"{best.opens_local:%H:%M}",
+            "starts_at_local": starts,
             "duration_min": answers.duration_min,
-            "threshold_rps": round(best.threshold_rps, 3),
+            "threshold_rps": round(best[0].threshold_rps, 3),
             "rollback_reserve_min": min(10.0, answers.duration_min / 10),
-            "reason": best.reason,
+            "reason": reason,
         },
         "training": _training(answers),
         "evaluation": {
@@ -91,7 +94,31 @@ def draft_plan(answers: Answers, history: RequestHistory) -> Draft:
     }  # fmt: skip
     if answers.country:
         data["calendar"] = {"holidays": [{"country": answers.country}]}
-    return Draft(Plan.model_validate(data), best)
+    return Draft(Plan.model_validate(data), reason)
+
+
+def _quietest_every_day(answers: Answers, load: Forecast, best: list[Window]) -> tuple[str, str]:
+    """
+    Return the local start with the fewest expected requests over the week, and why.
+
+    The best start of a Sunday may lie in a weekday's peak: each day's best is weighed on all days, beside 02:00.
+    """
+    weighed: dict[str, float] = {}
+    for start in dict.fromkeys([*(f"{window.opens_local:%H:%M}" for window in best), "02:00"]):
+        rule = WindowRule(answers.time_zone, start, answers.duration_min)
+        spans = itertools.takewhile(lambda span: span[1] <= load.end, rule.occurrences(load.start))
+        told = [expect(load, opens, closes, best[0].threshold_rps) for opens, closes in spans]
+        known = [found.expected_requests for found in told if found is not None]
+        if known:
+            weighed[start] = sum(known) / len(known)
+    chosen = min(weighed, key=weighed.__getitem__)
+    at_two = f", against {weighed['02:00']:,.0f} at 02:00" if chosen != "02:00" and "02:00" in weighed else ""
+    reason = (
+        f"{chosen} {answers.time_zone} every day: about {weighed[chosen]:,.0f} requests in {answers.duration_min:g} "
+        f"minutes on the average day of the forecast{at_two}; the fewest of the {len(weighed)} starts that are the "
+        "quietest of some day or customary."
+    )
+    return chosen, reason
 
 
 def _serving(answers: Answers) -> dict[str, Any]:

@@ -71,16 +71,16 @@ def _pool(before: Plan, after: Plan) -> Told:
     a, b = before.serving, after.serving
     names = ("serving.replicas", "serving.servers_per_replica", "serving.service_time.mean_ms")
     if a.capacity_rps != b.capacity_rps:
-        more = "more" if b.capacity_rps > a.capacity_rps else "fewer"
+        more = "higher" if b.capacity_rps > a.capacity_rps else "lower"
         sentence = (
-            f"The pool can finish {b.capacity_rps:,.1f} requests/s instead of {a.capacity_rps:,.1f}: a surge of "
-            f"{more} requests is answered before users wait."
+            f"The pool can finish {b.capacity_rps:,.1f} requests/s instead of {a.capacity_rps:,.1f}: users wait at "
+            f"{more} loads than before."
         )
         yield "users", sentence, names
     if a.client.timeout_ms != b.client.timeout_ms:
         yield (
             "users",
-            (f"Callers give up after {_ms(b.client.timeout_ms)} instead of {_ms(a.client.timeout_ms)}."),
+            (f"Callers wait {_patience(b.client.timeout_ms)} instead of {_patience(a.client.timeout_ms)}."),
             ("serving.client.timeout_ms",),
         )
 
@@ -291,5 +291,5 @@ def _shares(ratios: Sequence[float]) -> str:
     return " then ".join(f"{ratio:.0%}" for ratio in ratios) or "none"
 
 
-def _ms(value: float | None) -> str:
-    return "never" if value is None else f"{value:g} ms"
+def _patience(value: float | None) -> str:
+    return "without limit" if value is None else f"at most {value:g} ms"

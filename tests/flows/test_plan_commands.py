@@ -61,6 +61,25 @@ def test_a_new_plan_opens_in_the_quiet_hours_has_no_problem_and_says_what_is_ass
     assert "# what users were promised, and what they notice when it is broken" in text
 
 
+def test_the_start_is_quiet_on_every_day_not_only_on_the_quietest(
+    tmp_path: Path, given: dict[str, Any], history: Path
+) -> None:
+    rows = history.read_text(encoding="utf-8").splitlines()
+    # Sundays are nearly empty at noon, which is a peak on every other day.
+    emptied = [
+        f"{row.split(',')[0]},10"
+        if row[11:13] in ("11", "12", "13") and dt.date.fromisoformat(row[:10]).weekday() == 6
+        else row
+        for row in rows[1:]
+    ]
+    history.write_text("\n".join([rows[0], *emptied]) + "\n", encoding="utf-8")
+    assert plan_command.new(tmp_path / "plan.yaml", given, force=False) == 0
+    window = read_plan(tmp_path / "plan.yaml").window
+    assert window.starts_at_local in ("02:10", "02:20")
+    assert window.reason.startswith(f"{window.starts_at_local} UTC every day: about")
+    assert ", against " in window.reason
+
+
 def test_it_writes_over_nothing_without_force(tmp_path: Path, given: dict[str, Any]) -> None:
     path = tmp_path / "plan.yaml"
     path.write_text("# mine\nname: mine\n", encoding="utf-8")
@@ -274,3 +293,11 @@ def test_the_example_with_a_calendar_has_no_problem_and_shows_every_kind_of_deni
     assert openings["2026-03-31"]["denied_by"] == ["release: Release train (every second Tuesday)"]
     assert openings["2026-03-20"]["denied_by"] == []
     assert read_plan(path).under("one-replica-less").serving.replicas == 3
+
+
+def test_the_schema_for_editors_knows_calendar_jobs_and_secondary_plans(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan_command.schema() == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {"calendar", "secondary"} <= told["properties"].keys()
+    assert {"CalendarFile", "DenialRule", "Holidays", "Job", "Prices", "Secondary"} <= told["$defs"].keys()
+    assert "jobs" in told["$defs"]["Training"]["properties"]
