@@ -32,7 +32,7 @@ test: $(STAMP) ## everything: check, theory, Prefect and the demo
 theory: $(STAMP) ## the simulator against closed forms
 	$(BIN)/python -m pytest -q -m theory
 
-coverage: $(STAMP) ## how often 95 % intervals hold the truth, 1,000 runs each: two minutes
+coverage: $(STAMP) ## how often 95 % intervals hold the truth, 1,000 runs each: two to four minutes
 	$(BIN)/python -m simulation.coverage_check
 
 bench: $(STAMP) ## print speeds: command line, windows, queues, gateway, the demo stage by stage

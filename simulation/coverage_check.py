@@ -238,12 +238,12 @@ def _label(level: float) -> str:
 def table(rows: list[CoverageRow]) -> str:
     """Return the rows as text."""
     lines = [
-        f"{'nominal ' + format(CONFIDENCE, '.0%') + ' interval of':<46}{'truth':>10}{'covers':>9}{'unbounded':>11}"
+        f"{'nominal ' + format(CONFIDENCE, '.0%') + ' interval of':<48}{'truth':>10}{'covers':>9}{'unbounded':>11}"
     ]
     for row in rows:
         mark = "" if row.keeps else f"   outside {row.low:.0%} to {row.high:.0%}"
         n_open = row.n_runs - row.n_bounded
-        lines.append(f"{row.name:<46}{row.truth:>10.4f}{row.coverage:>9.1%}{n_open:>6} of {row.n_runs}{mark}")
+        lines.append(f"{row.name:<48}{row.truth:>10.4f}{row.coverage:>9.1%}{n_open:>6} of {row.n_runs}{mark}")
     return "\n".join(lines)
 
 
