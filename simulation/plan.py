@@ -501,8 +501,14 @@ class Plan(Section):
         return self.model_dump(mode="json")
 
     def digest(self) -> str:
-        """Return the SHA-256 of the canonical JSON form: equal plans, equal digests, whatever their comments."""
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        """
+        Return the SHA-256 of the canonical JSON form: equal plans, equal digests, whatever their comments.
+
+        Values that equal their default are left out, so that a field that is new in Lull changes the digest of no plan
+        that does not use it. What a default means is the code's, and a certificate names the digest of that too.
+        """
+        plain = self.model_dump(mode="json", exclude_defaults=True)
+        text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def stage(self, name: str) -> Stage:
