@@ -182,6 +182,32 @@ def simulate(
     finish("simulate", plan, scenario or [], replications, seed, threads, opens_at, certificate, dask, json)
 
 
+@app.command(epilog=example("lull whatif plan.yaml --vary serving.replicas=3..8 --scenario flash-crowd", "lull whatif plan.yaml --vary window.start=00:00..05:00/30m --page whatif.html --csv whatif.csv"))  # fmt: skip  # noqa: E501
+def whatif(
+    plan: PlanFile,
+    vary: Annotated[
+        list[str],
+        typer.Option(metavar="NAME=VALUES", help="LOW..HIGH, LOW..HIGH/STEP or A,B,C; may be repeated."),
+    ],
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option(help="Ready name or YAML file; may be repeated. Default: the plan's, else all ready ones."),
+    ] = None,
+    replications: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="Nights per plan and scenario. Default: the plan's.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The first seed; every plan meets the same nights.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="The result does not depend on it.")] = 2,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table there too.")] = None,
+    page: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with pictures there.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Try a plan's night with fields changed.
+
+    Plays every combination on the same nights: exit 0 if one holds, 1 if none does."""
+    finish("whatif", plan, vary, scenario or [], replications, seed, threads, csv, page, json)
+
+
 @app.command(epilog=example("lull demo", "lull demo --home /tmp/lull --fast"))
 def demo(
     home: Annotated[

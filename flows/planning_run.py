@@ -110,8 +110,7 @@ def choose_opening(plan: Plan, history: RequestHistory, opens_at: dt.datetime | 
     """Return the opening to simulate: the one asked for, if the rule has it, or the first after the history."""
     rule = window_rule(plan)
     if opens_at is None:
-        # Half an hour of lead is played before the opening, and the forecast begins where the history ends.
-        return rule.next_opening(history.end + dt.timedelta(minutes=30) - dt.timedelta(seconds=1))
+        return rule.next_opening(soonest_opening_after(history))
     if opens_at.tzinfo is None:
         raise InvalidPlan(f"--opens-at: {opens_at.isoformat()} carries no zone; write it with one, such as 02:00Z")
     utc = opens_at.astimezone(dt.UTC)
@@ -121,3 +120,8 @@ def choose_opening(plan: Plan, history: RequestHistory, opens_at: dt.datetime | 
             f"--opens-at: the plan's window does not open at {utc:%Y-%m-%d %H:%M} UTC. {rule.explain(utc)}"
         )
     return utc
+
+
+def soonest_opening_after(history: RequestHistory) -> dt.datetime:
+    """Return the moment after which a window may open to be played: half an hour of lead lies before the opening."""
+    return history.end + dt.timedelta(minutes=30) - dt.timedelta(seconds=1)

@@ -73,15 +73,18 @@ class Verdict:
     is_calibrated: bool
 
 
-def judge(plan: Plan, experiment: Experiment) -> Verdict:
+def judge(plan: Plan, experiment: Experiment, *, is_partial: bool = False) -> Verdict:
     """
     Hold the trials against the plan's acceptance.
+
+    With `is_partial` only the scenarios that were played count, as in a what-if; no certificate comes of that.
 
     A scenario holds if the upper bound of P(breach) and the lower bound of P(finish) both keep their limits, fails
     if an opposite bound breaks one, and is undecided between. Bounds are exact and one-sided at the plan's confidence.
     """
     verdicts = tuple(_judge_scenario(plan, experiment, name) for name in experiment.scenarios())
-    missing = [name for name in plan.acceptance.scenarios if name not in experiment.scenarios()]
+    wanted = () if is_partial else plan.acceptance.scenarios
+    missing = [name for name in wanted if name not in experiment.scenarios()]
     reasons = [f"{v.scenario}: {reason}" for v in verdicts if v.answer is not Answer.HOLDS for reason in v.reasons]
     answers = {v.answer for v in verdicts}
     answer = Answer.HOLDS

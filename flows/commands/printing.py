@@ -4,7 +4,10 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from simulation.result import Trial
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1, text_last: bool = False) -> None:
@@ -29,6 +32,24 @@ def print_json(data: Any) -> None:
     """Print plain data as JSON; NaN and infinity, which JSON does not know, become null."""
     json.dump(_plain(data), sys.stdout, indent=1, ensure_ascii=False)
     print()
+
+
+class Counter:
+    """Counts nights on a terminal's stderr, so that stdout stays clean; silent in a pipe."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done, self.is_shown = total, 0, sys.stderr.isatty()
+
+    def __call__(self, trial: "Trial") -> None:
+        """Count one night."""
+        self.done += 1
+        if self.is_shown:
+            print(f"\r{self.done}/{self.total} nights, {trial.scenario:<24}", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self.is_shown:
+            print("\r" + " " * 60 + "\r", end="", file=sys.stderr, flush=True)
 
 
 def _plain(data: Any) -> Any:

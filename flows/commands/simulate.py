@@ -2,17 +2,15 @@
 
 import datetime as dt
 import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from flows.commands.printing import print_json, print_table
+from flows.commands.printing import Counter, print_json, print_table
 from flows.planning_run import ValidatedPlan, plan_scenarios, validate_plan
 from simulation.errors import InvalidPlan
 from simulation.plan import Plan
 from simulation.plan_file import read_plan, write_whole
-from simulation.result import Trial
 from simulation.scenario import read_scenario
 from simulation.statistics import Estimate
 from simulation.verdict import Answer, InvalidCertificate, ScenarioVerdict
@@ -38,7 +36,7 @@ def run(
     _can_write(target)  # before minutes of simulation, not after
     chosen = tuple(read_scenario(name) for name in scenarios) or plan_scenarios(plan)
     n = plan.acceptance.replications if replications is None else replications
-    counter = _Counter(len(chosen) * n)
+    counter = Counter(len(chosen) * n)
     result = validate_plan(
         plan, opens_at=opening, scenarios=chosen, replications=replications,
         first_seed=first_seed, threads=threads, dask=dask, on_trial=counter,
@@ -50,22 +48,6 @@ def run(
     else:
         _print(plan, result, target)
     return EXIT_CODES[result.verdict.answer]
-
-
-class _Counter:
-    """Counts nights on a terminal's stderr, so that stdout stays clean; silent in a pipe."""
-
-    def __init__(self, total: int) -> None:
-        self.total, self.done, self.is_shown = total, 0, sys.stderr.isatty()
-
-    def __call__(self, trial: Trial) -> None:
-        self.done += 1
-        if self.is_shown:
-            print(f"\r{self.done}/{self.total} nights, {trial.scenario:<24}", end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        if self.is_shown:
-            print("\r" + " " * 60 + "\r", end="", file=sys.stderr, flush=True)
 
 
 def _print(plan: Plan, result: ValidatedPlan, target: Path) -> None:

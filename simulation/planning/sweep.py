@@ -103,7 +103,8 @@ def sweep(
     Returns
     -------
     Sweep
-        A combination that is no valid plan, or whose night is not covered, is kept with the reason.
+        Answers count the given scenarios only. A combination that is no valid plan, or whose night is not covered, is
+        kept with the reason.
 
     Raises
     ------
@@ -124,7 +125,7 @@ def sweep(
                 raise
             tried.append(Tried(changes, None, None, None, None, str(problem)))
             continue
-        tried.append(Tried(changes, variant, opens_at, experiment, judge(variant, experiment), None))
+        tried.append(Tried(changes, variant, opens_at, experiment, judge(variant, experiment, is_partial=True), None))
     if tried and all(one.refusal is not None for one in tried):
         raise InvalidPlan(f"--vary: none of {len(tried)} plans can be played; the first: {tried[0].refusal}")
     return Sweep(tuple(variations), tuple(tried))

@@ -522,3 +522,40 @@ def test_doctor_prints_findings_as_json(lull: Lull) -> None:
 
 def test_an_invalid_plan_is_a_lull_error() -> None:
     assert issubclass(InvalidPlan, LullError)
+
+
+# what-if
+
+
+def test_a_what_if_prints_a_table_and_writes_it_and_a_page(lull: Lull, plan: Path, tmp_path: Path) -> None:
+    plan.write_text(plan.read_text() + "costs:\n  replica_hour: 1.0\n")
+    csv, page = tmp_path / "whatif.csv", tmp_path / "whatif.html"
+    arguments = ["whatif", plan, "--vary", "serving.replicas=2..3", "--vary", "serving.queue_limit=10,50"]
+    outcome = lull(*arguments, "--scenario", "as-forecast", "--replications", 14, "--csv", csv, "--page", page)
+    assert outcome.code == 0, outcome.out
+    assert "Holds at the least cost: serving.replicas=2, serving.queue_limit=10." in outcome.out
+    assert csv.read_text().startswith("serving.replicas,serving.queue_limit,scenario,answer,")
+    assert len(csv.read_text().splitlines()) == 5
+    text = page.read_text()
+    assert text.count("<svg") == 3  # which hold, cost against latency, the night
+    assert "4 of the 4 plans that were tried hold" in text
+    assert "sets no prices" not in text
+
+
+def test_a_what_if_of_which_nothing_holds_is_a_no(lull: Lull, plan: Path) -> None:
+    arguments = ["whatif", plan, "--vary", "window.duration_min=6,16", "--scenario", "as-forecast", "--json"]
+    outcome = lull(*arguments, "--replications", 3)
+    assert outcome.code == 1
+    assert [row["answer"] for row in json.loads(outcome.out)] == ["fails", "fails"]
+
+
+@pytest.mark.parametrize(
+    ("vary", "sentence"),
+    [
+        ("serving.replicas", "--vary: 'serving.replicas' is no variation"),
+        ("serving.replica=1,2", "did you mean 'replicas'?"),
+        ("serving.replicas=0", "none of 1 plans can be played"),
+    ],
+)
+def test_a_what_if_of_nonsense_is_refused(lull: Lull, plan: Path, vary: str, sentence: str) -> None:
+    assert sentence in refusal(lull("whatif", plan, "--vary", vary, "--scenario", "as-forecast", "--replications", 2))
