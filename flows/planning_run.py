@@ -11,6 +11,8 @@ from simulation.errors import InvalidPlan
 from simulation.experiment import simulate
 from simulation.plan import Plan
 from simulation.plan_file import window_rule
+from simulation.planning.decidability import decidability
+from simulation.planning.metastability import assess_metastability
 from simulation.result import Experiment, Trial
 from simulation.scenario import Scenario, read_scenario, ready_scenarios
 from simulation.traffic.forecast import Forecast, forecast
@@ -78,7 +80,11 @@ def validate_plan(
         replications=replications, first_seed=first_seed, threads=threads, dask=dask, on_trial=on_trial,
     )  # fmt: skip
     verdict = judge(plan, experiment)
-    certificate = certify(plan, verdict, experiment, known.digest(), issued_at)
+    outlook = {
+        "metastability": assess_metastability(plan, ahead, opening).to_dict(),
+        "decidability": decidability(plan, ahead, opening).to_dict(),
+    }
+    certificate = certify(plan, verdict, experiment, known.digest(), issued_at, outlook)
     return ValidatedPlan(known, ahead, opening, experiment, verdict, certificate)
 
 

@@ -3,6 +3,7 @@
 import datetime as dt
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -152,9 +153,19 @@ def _judge_scenario(plan: Plan, experiment: Experiment, name: str) -> ScenarioVe
 
 
 def certify(
-    plan: Plan, verdict: Verdict, experiment: Experiment, history_digest: str, now: dt.datetime
+    plan: Plan,
+    verdict: Verdict,
+    experiment: Experiment,
+    history_digest: str,
+    now: dt.datetime,
+    outlook: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the certificate as plain data: verdict, numbers, digests, seeds, validity, and a digest over it all."""
+    """
+    Return the certificate as plain data: verdict, numbers, digests, seeds, validity, and a digest over it all.
+
+    `outlook` is what was worked out beside the trials, as plain data by name: whether the night can tip the pool into
+    a bad state that outlasts its cause, and whether the rollout can decide.
+    """
     content: dict[str, Any] = {
         "format": 1,
         "plan": plan.name,
@@ -162,6 +173,7 @@ def certify(
         "reasons": list(verdict.reasons),
         "is_calibrated": verdict.is_calibrated,
         "scenarios": [v.to_dict() for v in verdict.scenarios],
+        "outlook": dict(outlook or {}),
         "history_digest": history_digest,
         "fingerprints": [trial.fingerprint for trial in experiment.trials],
         "provenance": experiment.provenance,

@@ -55,7 +55,17 @@ def _print(plan: Plan, result: ValidatedPlan, target: Path) -> None:
     closes = result.opens_at + dt.timedelta(minutes=plan.window.duration_min)
     print(f"Plan {plan.name}, night of {result.opens_at:%Y-%m-%d %H:%M} to {closes:%H:%M} UTC")
     print_table(
-        ["scenario", "answer", "nights", "P(SLO missed)", "P(done in time)", "p99 ms", "bad requests"],
+        [
+            "scenario",
+            "answer",
+            "nights",
+            "P(SLO missed)",
+            "P(done in time)",
+            "p99 ms",
+            "bad requests",
+            "longest out min",
+            "cost",
+        ],
         [_row(verdict) for verdict in result.verdict.scenarios],
         left=2,
     )
@@ -64,6 +74,9 @@ def _print(plan: Plan, result: ValidatedPlan, target: Path) -> None:
     print(f"\nVerdict: {result.verdict.answer.value}{mark}")
     for reason in result.verdict.reasons:
         print(f"  {reason}")
+    outlook = result.certificate["outlook"]
+    for sentence in (*outlook["metastability"]["reasons"], outlook["decidability"]["reason"]):
+        print(f"  {sentence}")
     if not result.verdict.is_calibrated:
         print("  uncalibrated: the service model was never fitted on the real pool.")
     print(f"Certificate: {target}")
@@ -78,6 +91,8 @@ def _row(verdict: ScenarioVerdict) -> list[str]:
         _with_bounds(verdict.finish, ".0%"),
         _with_bounds(verdict.p99_ms, ",.0f"),
         f"{verdict.expected_bad_requests.value:,.1f}",
+        f"{verdict.recovery_min_p95:,.0f}",
+        f"{verdict.cost.value:,.2f}",
     ]
 
 
