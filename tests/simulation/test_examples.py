@@ -13,7 +13,7 @@ EXAMPLES = sorted(FOLDER.glob("*.py"))
 
 
 def test_there_are_examples_and_each_has_its_output_beside_it():
-    assert len(EXAMPLES) >= 4
+    assert len(EXAMPLES) >= 6
     assert {path.stem for path in EXAMPLES} == {path.stem for path in FOLDER.glob("*.txt")}
 
 
