@@ -31,6 +31,14 @@ plan_app = typer.Typer(help="Print the schema of plans, or check one.", no_args_
 app.add_typer(plan_app, name="plan")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+HistoryFile = Annotated[
+    str, typer.Argument(metavar="HISTORY", help="CSV, Parquet, Prometheus JSON, request log, or worldcup98.")
+]
+TimeColumn = Annotated[str | None, typer.Option(help="Column of the times, if not obvious.")]
+CountColumn = Annotated[str | None, typer.Option(help="Column of the counts, if not obvious.")]
+Holidays = Annotated[str, typer.Option(metavar="CODE", help="Country, such as US; zone: that of the zone; or none.")]
+By = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column that tells several series apart.")]
+ZoneColumn = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column with the zone of each series.")]
 PlanFile = Annotated[Path, typer.Argument(metavar="PLAN", help="The plan's YAML file.")]
 
 
@@ -41,19 +49,45 @@ def example(*lines: str) -> str:
 
 @app.command(epilog=example("lull windows worldcup98 --timezone Europe/Paris --duration 120", "lull windows requests.csv --timezone UTC --duration 90 --threshold 40 --json"))  # fmt: skip  # noqa: E501
 def windows(
-    history: Annotated[str, typer.Argument(metavar="HISTORY", help="CSV or Parquet file, or the shipped worldcup98.")],
+    history: HistoryFile,
     timezone: Annotated[str, typer.Option(help="IANA zone of the windows, and of times that carry none.")],
     duration: Annotated[float, typer.Option(metavar="MIN", help="Length of the window in minutes, at most 1440.")],
     threshold: Annotated[float | None, typer.Option(metavar="RPS", help="Load called quiet, requests/s.")] = None,
     count: Annotated[int, typer.Option(min=1, max=28, help="How many windows to show.")] = 7,
-    time_column: Annotated[str | None, typer.Option(help="Column of the times, if not obvious.")] = None,
-    count_column: Annotated[str | None, typer.Option(help="Column of the counts, if not obvious.")] = None,
+    time_column: TimeColumn = None,
+    count_column: CountColumn = None,
+    holidays: Holidays = "zone",
+    by: By = None,
+    zone_column: ZoneColumn = None,
     json: AsJson = False,
 ) -> None:
     """Find the quietest windows to come.
 
     They lie in the 7 days after the request history ends."""
-    finish("windows", history, timezone, duration, threshold, count, time_column, count_column, json)
+    columns = (time_column, count_column, holidays, by, zone_column)
+    finish("windows", history, timezone, duration, threshold, count, *columns, json)
+
+
+@app.command(epilog=example("lull backtest worldcup98 --timezone UTC --last-days 59 --choices choices.csv", "lull backtest requests.csv --timezone America/Chicago --json"))  # fmt: skip  # noqa: E501
+def backtest(
+    history: HistoryFile,
+    timezone: Annotated[str, typer.Option(help="IANA zone of the days, and of times that carry none.")],
+    duration: Annotated[float, typer.Option(metavar="MIN", help="Length of the window, at most 1440.")] = 120.0,
+    since: Annotated[str | None, typer.Option(metavar="DATE", help="First day to score.")] = None,
+    last_days: Annotated[int | None, typer.Option(min=1, help="Score only so many days at the end.")] = None,
+    choices: Annotated[Path | None, typer.Option(metavar="FILE", help="CSV to write, a row per day.")] = None,
+    time_column: TimeColumn = None,
+    count_column: CountColumn = None,
+    holidays: Holidays = "zone",
+    by: By = None,
+    zone_column: ZoneColumn = None,
+    json: AsJson = False,
+) -> None:
+    """Score past windows against hindsight.
+
+    Each is chosen at 00:00 of its day from what was known then; simple rules are scored beside them."""
+    columns = (time_column, count_column, holidays, by, zone_column)
+    finish("backtest", history, timezone, duration, since, last_days, choices, *columns, json)
 
 
 @plan_app.command("schema", epilog=example("lull plan schema > plan.schema.json"))

@@ -1,7 +1,6 @@
 """The forecast: a plain twin, laws, real data, and refusals."""
 
 import datetime as dt
-import math
 from zoneinfo import ZoneInfo
 
 import numpy as np
