@@ -31,6 +31,14 @@ plan_app = typer.Typer(help="Write a first plan, check one, compare two, or prin
 app.add_typer(plan_app, name="plan")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+HistoryFile = Annotated[
+    str, typer.Argument(metavar="HISTORY", help="CSV, Parquet, Prometheus JSON, request log, or worldcup98.")
+]
+TimeColumn = Annotated[str | None, typer.Option(help="Column of the times, if not obvious.")]
+CountColumn = Annotated[str | None, typer.Option(help="Column of the counts, if not obvious.")]
+Holidays = Annotated[str, typer.Option(metavar="CODE", help="Country, such as US; zone: that of the zone; or none.")]
+By = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column that tells several series apart.")]
+ZoneColumn = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column with the zone of each series.")]
 PlanFile = Annotated[Path, typer.Argument(metavar="PLAN", help="The plan's YAML file.")]
 
 
@@ -57,8 +65,11 @@ def windows(
     ] = None,
     threshold: Annotated[float | None, typer.Option(metavar="RPS", help="Load called quiet, requests/s.")] = None,
     count: Annotated[int, typer.Option(min=1, max=28, help="How many windows to show.")] = 7,
-    time_column: Annotated[str | None, typer.Option(help="Column of the times, if not obvious.")] = None,
-    count_column: Annotated[str | None, typer.Option(help="Column of the counts, if not obvious.")] = None,
+    time_column: TimeColumn = None,
+    count_column: CountColumn = None,
+    holidays: Holidays = "zone",
+    by: By = None,
+    zone_column: ZoneColumn = None,
     plan: Annotated[
         Path | None, typer.Option(help="A plan: its windows, denials, next 12 openings and clock changes.")
     ] = None,
@@ -80,8 +91,31 @@ def windows(
     They lie in the 7 days after the request history ends. With --plan also the next openings, which rule denies
     which, and what clock changes do."""
     if against_prefect:
-        finish("windows", plan, timezone, starts_at, weekdays, years, json, function="against_prefect")
-    finish("windows", history, timezone, duration, threshold, count, time_column, count_column, json, plan, since)
+        finish("against_prefect", plan, timezone, starts_at, weekdays, years, json)
+    columns = (time_column, count_column, holidays, by, zone_column)
+    finish("windows", history, timezone, duration, threshold, count, *columns, json, plan, since)
+
+
+@app.command(epilog=example("lull backtest worldcup98 --timezone UTC --last-days 59 --choices choices.csv", "lull backtest requests.csv --timezone America/Chicago --json"))  # fmt: skip  # noqa: E501
+def backtest(
+    history: HistoryFile,
+    timezone: Annotated[str, typer.Option(help="IANA zone of the days, and of times that carry none.")],
+    duration: Annotated[float, typer.Option(metavar="MIN", help="Length of the window, at most 1440.")] = 120.0,
+    since: Annotated[str | None, typer.Option(metavar="DATE", help="First day to score.")] = None,
+    last_days: Annotated[int | None, typer.Option(min=1, help="Score only so many days at the end.")] = None,
+    choices: Annotated[Path | None, typer.Option(metavar="FILE", help="CSV to write, a row per day.")] = None,
+    time_column: TimeColumn = None,
+    count_column: CountColumn = None,
+    holidays: Holidays = "zone",
+    by: By = None,
+    zone_column: ZoneColumn = None,
+    json: AsJson = False,
+) -> None:
+    """Score past windows against hindsight.
+
+    Each is chosen at 00:00 of its day from what was known then; simple rules are scored beside them."""
+    columns = (time_column, count_column, holidays, by, zone_column)
+    finish("backtest", history, timezone, duration, since, last_days, choices, *columns, json)
 
 
 @plan_app.command("new", epilog=example(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from simulation import Plan, Scenario, simulate
-from simulation.rules import Action, Decision, Observation
+from simulation.rules import Action, Decision, Observation, never_intervene
 from simulation.traffic.forecast import LEVELS, Forecast
 
 OPENS_AT = dt.datetime(2026, 3, 10, 2, 0, tzinfo=dt.UTC)
@@ -37,8 +37,8 @@ def main() -> None:
     """Play the same night with and without the rule."""
     load = Forecast(OPENS_AT - dt.timedelta(hours=1), 600, LEVELS, np.full((18, len(LEVELS)), 20.0))
     crowd = Scenario.model_validate({"name": "flash-crowd", "question": "Does training give way?", "events": [CROWD]})
-    for name, rules in (("with the rule", {"rules": pause_on_load}), ("without", {})):
-        night = simulate(Plan.model_validate(PLAN), [crowd], load=load, opens_at=OPENS_AT, replications=1, **rules)
+    for name, rules in (("with the rule", pause_on_load), ("without", never_intervene)):
+        night = simulate(Plan.model_validate(PLAN), [crowd], load=load, opens_at=OPENS_AT, rules=rules, replications=1)
         trial = night.trials[0]
         print(f"{name}: {trial.n_bad:,} of {trial.n_requests:,} requests late, done at +{trial.finish_min:.1f} min")
         for minute, text in trial.events[:4]:

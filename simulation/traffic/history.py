@@ -5,11 +5,10 @@ import hashlib
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from simulation.errors import InvalidHistory
-
-FloatArray = NDArray[np.float64]
+from simulation.traffic.outages import FloatArray as FloatArray  # the name that other modules import from here
+from simulation.traffic.outages import recurring_holes
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,8 @@ class RequestHistory:
         """
         Return the history in longer steps, aligned to multiples of `step_s` since the epoch.
 
-        A step with at least half of its parts known gets their mean times their number; else it is a gap.
+        A step with at least half of its parts known gets their mean times their number; else it is a gap, as is one
+        that touches a hole which recurs on most days, however small: a window beside a hole must not reach into it.
         Parts of a step at either end are left out.
         """
         if step_s <= 0 or step_s % self.step_s:
@@ -160,4 +160,7 @@ class RequestHistory:
         sums = np.where(np.isfinite(parts), parts, 0.0).sum(axis=1)
         counts = np.where(2 * n_known >= n_parts, sums * (n_parts / np.maximum(n_known, 1)), np.nan)
         start = self.start + dt.timedelta(seconds=lead * self.step_s)
+        begins = (int(start.timestamp()) + step_s * np.arange(n_steps)) % 86_400
+        for first, last, _ in recurring_holes(self.counts, int(self.start.timestamp()), self.step_s):
+            counts[(begins < last) & (begins + step_s > first)] = np.nan
         return replace(self, start=start, step_s=step_s, counts=counts)

@@ -8,9 +8,8 @@ only what it practically never does.
 import numpy as np
 from numpy.typing import NDArray
 
-from simulation.traffic.history import FloatArray
-
 BoolArray = NDArray[np.bool_]
+FloatArray = NDArray[np.float64]
 _EXPECTED_IN_OUTAGE = 100.0  # requests that should have come in a run of zeros; bursty services stay well below
 _CHANCE = 1e-6  # of a frozen run anywhere in the whole history
 _MIN_FROZEN_STEPS = 6

@@ -1,8 +1,9 @@
 """
-Reading request histories: CSV, Parquet, or a shipped name.
+Reading request histories: CSV, Parquet, a Prometheus range query, a log with a row per request, or a shipped name.
 
-Start at `read_history`. Untidy input is mended or marked, and counted in `RequestHistory.quality`; input that
-could mean two things is refused with one sentence that names the file, the place and the remedy.
+Start at `read_history`; `read_histories` reads several series from one file. Untidy input is mended or marked, and
+counted in `RequestHistory.quality`; input that could mean two things is refused with one sentence that names the
+file, the place and the remedy.
 """
 
 from pathlib import Path
@@ -12,8 +13,11 @@ import pandas as pd
 
 from simulation.datasets import shipped_histories, shipped_path
 from simulation.errors import InvalidHistory
+from simulation.planning.window_rule import load_zone
 from simulation.traffic.history import FloatArray, RequestHistory
 from simulation.traffic.outages import BoolArray
+from simulation.traffic.read_prometheus import read_prometheus
+from simulation.traffic.read_requests import is_request_log, read_requests
 from simulation.traffic.read_times import row_name, times_in_utc
 from simulation.traffic.regular_grid import on_a_grid
 
@@ -36,7 +40,8 @@ def read_history(
 
     Parameters
     ----------
-    path_or_shipped_name : a .csv (or .csv.gz) or .parquet file, or a name of `shipped_histories()`
+    path_or_shipped_name : a .csv (or .csv.gz) or .parquet file, a .json file with the answer of a Prometheus range
+        query (its series are added up), a log with one time per request (see `read_requests`), or a shipped name
     time_zone : IANA name, for times that carry no zone; a column whose name ends in `_utc` is UTC
     time_column, count_column : names of the columns; guessed when obvious
 
@@ -61,11 +66,91 @@ def read_history(
     >>> history.step_s, history.counts.size, history.quality.n_flagged_steps
     (60, 125310, 10)
     """
+    _, path, name, place = _find(path_or_shipped_name)
+    if is_request_log(path):
+        return read_requests(path, name, place, time_zone=time_zone, time_column=time_column)
+    table = _read_table(path, place)
+    if path.suffix == ".json":
+        table = _added_up(table)
+    return _history_of(table, name, place, time_zone, time_column, count_column)
+
+
+def read_histories(
+    path: str | Path,
+    *,
+    by: str,
+    time_zone: str,
+    zone_column: str | None = None,
+    time_column: str | None = None,
+    count_column: str | None = None,
+) -> list[tuple[RequestHistory, str]]:
+    """
+    Return the history of each series in a file and the zone whose days it has, by name of the series.
+
+    Parameters
+    ----------
+    by : the column (of Prometheus: the label) that tells the series apart, such as a region or a service
+    time_zone : IANA name, for series that name none
+    zone_column : a column with the IANA zone of each series, the same on all of its rows
+
+    Raises
+    ------
+    InvalidHistory
+        As `read_history`, with the series named; no such column; an empty name; two zones for one series.
+    UnknownZone
+        If a zone is not an IANA name.
+    """
+    _, path, _, place = _find(path)
+    table = _read_table(path, place)
+    _named(table, place, by, "--by")
+    if zone_column is not None:
+        _named(table, place, zone_column, "--zone-column")
+    if table[by].isna().any():
+        row = int(np.flatnonzero(table[by].isna().to_numpy())[0])
+        raise InvalidHistory(f"{place}: row {row + 1}, column {by}: names no series; fill it in or drop the row")
+    found = []
+    for series, rows in table.groupby(by, sort=True):
+        where = f"{place}, {by} {series}"
+        zone = time_zone if zone_column is None else _one_zone(rows[zone_column], where)
+        load_zone(zone)
+        rows = rows.drop(columns=[column for column in (by, zone_column) if column is not None]).reset_index(drop=True)
+        if path.suffix == ".json":
+            rows = _added_up(rows)
+        found.append((_history_of(rows, str(series), where, zone, time_column, count_column), zone))
+    return found
+
+
+def _added_up(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the sum over series per step; a series that is absent, such as a replica that has gone, adds nothing."""
+    return pd.DataFrame(table.groupby("time_utc")["requests"].sum()).reset_index()
+
+
+def _one_zone(column: "pd.Series[str]", where: str) -> str:
+    zones = sorted({str(zone) for zone in column})
+    if len(zones) > 1:
+        raise InvalidHistory(f"{where}: has more than one zone, {', '.join(zones[:3])}; give each series one")
+    return zones[0]
+
+
+def _find(path_or_shipped_name: str | Path) -> tuple[Path | None, Path, str, str]:
+    """Return the shipped file if it is one, the file, the history's name, and what messages call the file."""
     shipped = shipped_path(str(path_or_shipped_name))
     path = shipped or Path(path_or_shipped_name)
     name = str(path_or_shipped_name) if shipped else path.name.split(".")[0]
-    place = name if shipped else str(path)  # what messages call it
-    table = _read_table(path, place)
+    place = name if shipped else str(path)
+    if not path.exists():
+        raise InvalidHistory(
+            f"{place}: no such file, and no history of that name is shipped; shipped: {', '.join(shipped_histories())}"
+        )
+    if not path.is_file():
+        raise InvalidHistory(f"{place}: is a folder; name a CSV, Parquet or Prometheus JSON file in it")
+    return shipped, path, name, place
+
+
+def _history_of(
+    table: pd.DataFrame, name: str, place: str, time_zone: str | None, time_column: str | None, count_column: str | None
+) -> RequestHistory:
+    """Return the history in a table that holds one series."""
     time_name = _time_column(table, place, time_column)
     others = [c for c in table.columns if c not in (time_name, count_column)]
     flag_name = next((c for c in others if c.lower() in _FLAG_NAMES), None)
@@ -79,12 +164,8 @@ def read_history(
 
 def _read_table(path: Path, place: str) -> pd.DataFrame:
     """Return the file as a table with text column names, or say why not."""
-    if not path.exists():
-        raise InvalidHistory(
-            f"{place}: no such file, and no history of that name is shipped; shipped: {', '.join(shipped_histories())}"
-        )
-    if not path.is_file():
-        raise InvalidHistory(f"{place}: is a folder; name a CSV or Parquet file in it")
+    if path.suffix == ".json":
+        return read_prometheus(path, place)
     try:
         table = pd.read_parquet(path) if path.suffix in (".parquet", ".pq") else pd.read_csv(path)
     except pd.errors.EmptyDataError:

@@ -1,5 +1,6 @@
 """The command line: what it prints, its exit codes, and one sentence for every kind of bad input."""
 
+import csv
 import datetime as dt
 import json
 import math
@@ -20,11 +21,12 @@ from flows.settings import TELEMETRY_OFF
 from simulation.errors import InvalidPlan, LullError
 from simulation.plan_file import read_plan
 from simulation.scenario import read_scenario, ready_scenarios
+from simulation.traffic.read_history import read_history
 from simulation.verdict import Answer, InvalidCertificate, certificate_digest, check_certificate
 from tests.simulation.plans import PLAN_YAML
 
-COMMANDS = ["windows", "plan new", "plan schema", "plan check", "plan diff", "simulate", "demo", "deploy", "up",
-            "serve", "status", "rollback", "report", "doctor"]  # fmt: skip
+COMMANDS = ["windows", "backtest", "plan new", "plan schema", "plan check", "plan diff", "simulate", "whatif", "demo",
+            "deploy", "up", "serve", "status", "rollback", "report", "doctor"]  # fmt: skip
 
 
 class Outcome(NamedTuple):
@@ -99,7 +101,10 @@ def test_every_help_shows_an_example_of_its_own_command(lull: Lull, command: str
     assert f"lull {command}" in outcome.out.split("Example:")[1]
 
 
-@pytest.mark.parametrize("command", ["windows", "plan check", "plan diff", "simulate", "status", "report", "doctor"])
+@pytest.mark.parametrize(
+    "command",
+    ["windows", "backtest", "plan check", "plan diff", "simulate", "whatif", "status", "report", "doctor"],
+)
 def test_commands_that_print_tables_can_print_json(lull: Lull, command: str) -> None:
     assert "--json" in lull(*command.split(), "--help").out
 
@@ -222,7 +227,41 @@ def test_commands_hand_settings_and_options_on(
     assert seen == given
 
 
-# windows
+# windows, backtest
+
+
+def test_a_backtest_writes_choices_from_which_its_figure_can_be_recomputed(lull: Lull, tmp_path: Path) -> None:
+    table = tmp_path / "choices.csv"
+    call = ("backtest", "worldcup98", "--timezone", "UTC", "--last-days", 30, "--choices", table)
+    told = json.loads(lull(*call, "--json").out)
+    history = read_history("worldcup98").resampled(600)
+    chosen = quietest = 0.0
+    rows = list(csv.DictReader(table.open()))
+    assert [row["day"] for row in rows] == [f"1998-{day:%m-%d}" for day in days_to(dt.date(1998, 7, 25), 30)]
+    for row in rows:
+        midnight = dt.datetime.fromisoformat(row["day"]).replace(tzinfo=dt.UTC)
+        first = int((midnight - history.start).total_seconds()) // 600
+        starts = [history.counts[first + i : first + i + 12].sum() for i in range(133)]
+        chosen += starts[int((dt.datetime.fromisoformat(row["opens_at"]) - midnight).total_seconds()) // 600]
+        quietest += min(starts)
+    assert told["pooled_excess"]["forecast"] == pytest.approx(chosen / quietest - 1)
+    assert [row["days_ahead"] for row in told["coverage"]] == list(range(1, 15))
+    printed = lull(*call)
+    assert printed.code == 0
+    assert "10 steps are flagged as missing" in printed.out
+    assert "hour-of-week mean" in printed.out
+
+
+def days_to(last: dt.date, n: int) -> list[dt.date]:
+    """Return the n days that end with `last`."""
+    return [last - dt.timedelta(days=back) for back in range(n - 1, -1, -1)]
+
+
+def test_bad_options_of_histories_are_refused(lull: Lull) -> None:
+    call = ("backtest", "worldcup98", "--timezone", "UTC")
+    assert "--since: 'May' is no date" in lull(*call, "--since", "May").err
+    assert "'Narnia' is no country code" in lull(*call, "--holidays", "Narnia").err
+    assert "--zone-column: tells the zone" in lull(*call, "--zone-column", "zone").err
 
 
 def test_windows_finds_the_quiet_hours_and_says_what_it_found_in_the_file(lull: Lull, history: Path) -> None:

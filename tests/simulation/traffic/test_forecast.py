@@ -1,7 +1,6 @@
 """The forecast: a plain twin, laws, real data, and refusals."""
 
 import datetime as dt
-import math
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -13,12 +12,11 @@ from simulation.traffic.forecast import (
     Forecast,
     forecast,
     mean_of_quantiles,
-    times_mostly_unknown,
-    weighted_quantiles,
 )
 from simulation.traffic.history import FloatArray, RequestHistory
 from simulation.traffic.read_history import read_history
-from simulation.traffic.seasonal import local_days, local_seconds, predict_days
+from simulation.traffic.rolling import times_mostly_unknown
+from simulation.traffic.seasonal import local_days, local_seconds, usual_days
 
 UTC = dt.UTC
 START = dt.datetime(2026, 3, 2, tzinfo=UTC)  # a Monday
@@ -46,9 +44,10 @@ def noisy(n_days: int = 56, seed: int = 3) -> FloatArray:
 # Is it the algorithm?
 
 
-def twin_shape(log_rows: list[list[float]], weekdays: list[int], target_weekday: int) -> list[float]:
-    """Return the mean daily shape for the row after the last one, in plain Python, for rows known throughout."""
-    memories = ((7.0, 1.0, 1.0, 0.0), (14.0, 1.0, 1.0, 0.0), (28.0, 1.0, 0.2, 0.04), (56.0, 1.0, 0.1, 0.01))
+def twin_usual(log_rows: list[list[float]], weekdays: list[int], target_weekday: int) -> list[float]:
+    """Return the usual log counts of the row after the last one, in plain Python, for rows known throughout."""
+    memories = ((7.0, 1.0, 1.0, 0.0), (14.0, 1.0, 1.0, 0.0), (28.0, 1.0, 0.2, 0.04), (56.0, 1.0, 0.1, 0.01),
+                (112.0, 1.0, 0.1, 0.01))  # fmt: skip
     per_day = len(log_rows[0])
     result = [0.0] * per_day
     for half_life, same, kind, rest in memories:
@@ -57,35 +56,19 @@ def twin_shape(log_rows: list[list[float]], weekdays: list[int], target_weekday:
             other = kind if (weekday >= 5) == (target_weekday >= 5) else rest
             share = same if weekday == target_weekday else other
             weight = share * 0.5 ** ((len(log_rows) - row) / half_life)
-            level = sum(log_rows[row]) / per_day
-            total = [t + weight * (value - level) for t, value in zip(total, log_rows[row], strict=True)]
+            total = [t + weight * value for t, value in zip(total, log_rows[row], strict=True)]
             mass += weight
         result = [r + t / mass / len(memories) for r, t in zip(result, total, strict=True)]
     return result
 
 
-def test_the_daily_shape_is_that_of_a_plain_twin() -> None:
+def test_the_usual_day_is_that_of_a_plain_twin() -> None:
     days = local_days(history(noisy(40)), "UTC")
     weekdays = [(START + dt.timedelta(days=row)).weekday() for row in range(40)]
     for origin in (14, 33, 39):
         rows = days.log_counts[:origin].tolist()
-        expected = np.array(twin_shape(rows, weekdays[:origin], weekdays[origin]))
-        centre = predict_days(days, origin, 1)[0]
-        np.testing.assert_allclose(centre - centre.mean(), expected - expected.mean(), atol=1e-9)
-
-
-def test_weighted_quantiles_are_those_of_a_plain_twin() -> None:
-    rng = np.random.default_rng(1)
-    values, weights = rng.normal(size=(20, 9)), rng.uniform(0.1, 1, 9)
-    values[rng.uniform(size=values.shape) < 0.3] = np.nan
-    levels = np.array([0.0, 0.05, 0.5, 0.77, 1.0])
-    for row, found in zip(values, weighted_quantiles(values, weights, levels), strict=True):
-        known = sorted((v, w) for v, w in zip(row, weights, strict=True) if not math.isnan(v))
-        total, places, before = sum(w for _, w in known), [], 0.0
-        for _, weight in known:
-            places.append((before + weight / 2) / total)
-            before += weight
-        np.testing.assert_allclose(found, np.interp(levels, places, [v for v, _ in known]), atol=1e-12)
+        expected = np.array(twin_usual(rows, weekdays[:origin], weekdays[origin]))
+        np.testing.assert_allclose(usual_days(days, origin, 1)[0], expected, atol=1e-9)
 
 
 def test_local_seconds_are_what_clocks_show_on_both_sides_of_a_change() -> None:
@@ -145,7 +128,7 @@ def test_what_was_forecast_of_a_day_does_not_depend_on_what_came_later() -> None
     changed = counts.copy()
     changed[40 * 24 :] *= 17
     for origin in (14, 39, 40):
-        past, other = (predict_days(local_days(history(c), "UTC"), origin, 3) for c in (counts, changed))
+        past, other = (usual_days(local_days(history(c), "UTC"), origin, 3) for c in (counts, changed))
         assert past.tobytes() == other.tobytes()
     short = forecast(history(counts).until(START + dt.timedelta(days=40)), time_zone="UTC", step_s=3600)
     again = forecast(history(changed).until(START + dt.timedelta(days=40)), time_zone="UTC", step_s=3600)
@@ -235,7 +218,7 @@ def test_the_night_of_worldcup98_is_quiet_and_the_evening_is_not() -> None:
         ({"levels": ()}, "levels"),
         ({"levels": (0.5, 0.1)}, "levels"),
         ({"levels": (0.5, 1.0)}, "levels"),
-        ({"step_s": 600}, "multiple of 3600"),
+        ({"step_s": 5400}, "multiple of 3600"),
         ({"step_s": 5 * 3600}, "does not divide a day"),
     ],
 )
