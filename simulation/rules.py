@@ -54,7 +54,7 @@ class Decision:
 class Rules(Protocol):
     """A pure function from an observation and what it remembers to a decision and what to remember next."""
 
-    def __call__(self, observation: Observation, memory: Any) -> tuple[Decision, Any]:
+    def __call__(self, observation: Observation, memory: Any, /) -> tuple[Decision, Any]:
         """Judge one observation; `memory` is None at first."""
         ...
 
@@ -83,7 +83,7 @@ class StepVerdict(StrEnum):
 class StepRule(Protocol):
     """A pure function from what the new slot answered in a step to a verdict (a `StepVerdict`'s word) and a reason."""
 
-    def __call__(self, n_answered: int, n_failed: int, rollout: Rollout) -> tuple[str, str]:
+    def __call__(self, n_answered: int, n_failed: int, rollout: Rollout, /) -> tuple[str, str]:
         """Judge a step by the requests that the new slot answered, and those that it failed."""
         ...
 
