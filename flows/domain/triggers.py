@@ -7,6 +7,8 @@ from typing import Any
 from simulation.plan import Trigger
 from simulation.rules import Action, Decision, Observation, Rules
 
+_ALL_CLEAR = Decision(Action.CONTINUE, "every trigger is clear")
+
 
 @dataclass(frozen=True)
 class TriggerMemory:
@@ -29,7 +31,7 @@ class TriggerRules:
         after = tuple(_step(trigger, state, observation) for trigger, state in zip(triggers, states, strict=True))
         held = [trigger for trigger, state in zip(triggers, after, strict=True) if state.is_on]
         if not held:
-            return Decision(Action.CONTINUE, "every trigger is clear"), after
+            return _ALL_CLEAR, after
         worst = next((trigger for trigger in held if trigger.action == "stop"), held[0])
         value = getattr(observation, worst.observe)
         limits = f"acts above {worst.above:g}, clears at {worst.clears_below:g} or below"
@@ -54,7 +56,7 @@ def _step(trigger: Trigger, state: TriggerMemory, observation: Observation) -> T
     moves = value <= trigger.clears_below if state.is_on else value > trigger.above
     if not moves:
         # NaN compares false both ways: the state stays, the clock of a pending change starts anew.
-        return replace(state, since_s=None)
+        return state if state.since_s is None else replace(state, since_s=None)
     since = observation.at_s if state.since_s is None else state.since_s
     wait = trigger.clears_for_s if state.is_on else trigger.for_s
     if observation.at_s - since >= wait:

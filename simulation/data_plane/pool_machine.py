@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import numpy as np
+from numba import config
 
 from simulation.data_plane import pool_layout as at
 from simulation.data_plane.pool_changes import COMPILED
@@ -67,9 +68,12 @@ class Machine:
 
     def call(self, name: str, *arguments: Any) -> Any:
         """Call a compiled function on the state."""
+        function = getattr(COMPILED, name)
+        if not config.DISABLE_JIT:
+            return function(self.s.f, self.s.i, *arguments)
         # Without the compiler numpy scalars do the arithmetic of the draws, and warn about the meant wrap-around.
         with np.errstate(over="ignore", invalid="ignore"):
-            return getattr(COMPILED, name)(self.s.f, self.s.i, *arguments)
+            return function(self.s.f, self.s.i, *arguments)
 
     def play(self, chunk: Chunk, position: int, until_s: float, is_last: bool, carries_on: bool) -> tuple[int, int]:
         """Play events before `until_s`; return why it stopped (for room: too much is inside) and the arrivals done."""
