@@ -261,11 +261,14 @@ def deploy(
     certificate: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Default: certificate.json beside the plan.")
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Deploy though the server has drifted from what was deployed.")
+    ] = False,
 ) -> None:
     """Deploy a plan's flows to Prefect.
 
-    Refused without a certificate that holds for this plan."""
-    finish("deploy", settings=settings_now(), plan=plan, certificate=certificate)
+    Refused without a certificate that holds for this plan, or if somebody changed the deployments on the server."""
+    finish("deploy", settings=settings_now(), plan=plan, certificate=certificate, overwrite=overwrite)
 
 
 @app.command(epilog=example("lull up"))

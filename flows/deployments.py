@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from flows.cycle import NEXT
+from simulation.errors import LullError
 from simulation.plan import Plan
 from simulation.plan_file import write_whole
 
@@ -24,6 +26,10 @@ _HEADER = """\
 # The drift report runs every day at 05:00 UTC, which no clock change moves; top-up keeps runs for the next openings.
 """
 _UTC_SCHEDULES = {"report-drift": "0 5 * * *", "top-up": "17 */6 * * *"}
+
+
+class DeploymentDrift(LullError):
+    """What runs on the server is not what was deployed; the sentence says what differs and what to do."""
 
 
 def deployments_of(plan: Plan) -> dict[str, Any]:
@@ -71,3 +77,24 @@ def write_prefect_yaml(plan: Plan, path: Path) -> None:
     stream = io.StringIO()
     yaml.dump(deployments_of(plan), stream)
     write_whole(path, _HEADER + stream.getvalue())
+
+
+def read_prefect_yaml(path: Path) -> list[dict[str, Any]]:
+    """
+    Return the deployments that stand in a prefect.yaml, none if there is no such file.
+
+    Raises
+    ------
+    DeploymentDrift
+        If the file is not what Lull writes: somebody has edited it.
+    """
+    if not path.is_file():
+        return []
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        deployments = content["deployments"]
+        return [{**one, "entrypoint": str(one["entrypoint"])} for one in deployments]
+    except (YAMLError, UnicodeDecodeError, KeyError, TypeError) as problem:
+        raise DeploymentDrift(
+            f"{path}: is not as Lull wrote it ({type(problem).__name__}); remove it, or deploy with --overwrite"
+        ) from None

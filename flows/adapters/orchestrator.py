@@ -177,6 +177,10 @@ class Orchestrator:
             raise DeploymentFailed(f"{flow}/{deployment}: is not deployed; run `lull deploy PLAN` first")
         return str(answer.json()["id"])
 
+    def deployed(self, name: str) -> list[dict[str, Any]]:
+        """Return the deployments of a plan as the server describes them, none if there are none."""
+        return self._deployments(name)
+
     def _deployments(self, name: str) -> list[dict[str, Any]]:
         body = {"deployments": {"name": {"any_": [name]}}}
         return list(self._request("POST", "/deployments/filter", json=body).json())

@@ -7,7 +7,8 @@ from typing import Any
 
 from flows.adapters.orchestrator import Orchestrator, OrchestratorUnreachable
 from flows.cycle import deploy_to
-from flows.deployments import write_prefect_yaml
+from flows.deployments import DeploymentDrift, read_prefect_yaml, write_prefect_yaml
+from flows.domain.deployment_drift import drift
 from flows.openings_ahead import next_openings, plan_ahead, plan_calendar
 from flows.services import Services
 from flows.settings import Settings
@@ -15,8 +16,8 @@ from simulation.plan_file import read_plan
 from simulation.verdict import InvalidCertificate, check_certificate
 
 
-def run(settings: Settings, plan: Path, certificate: Path | None) -> int:
-    """Deploy; return 0, or 1 with a sentence when the certificate does not allow it."""
+def run(settings: Settings, plan: Path, certificate: Path | None, overwrite: bool = False) -> int:
+    """Deploy; return 0, or 1 with a sentence when certificate or server do not allow it."""
     services = Services(settings)
     plan_file, certificate_file = plan, certificate or plan.parent / "certificate.json"
     try:
@@ -27,6 +28,12 @@ def run(settings: Settings, plan: Path, certificate: Path | None) -> int:
     if not services.orchestrator.is_up():
         raise OrchestratorUnreachable(f"{settings.prefect_api_url}: Prefect does not answer; start it with `lull up`")
     with services:
+        if not overwrite:
+            try:
+                check_drift(settings, services.orchestrator, read_plan(plan_file).name)
+            except DeploymentDrift as problem:
+                print(f"lull: not deployed: {problem}")
+                return 1
         n = deploy_plan(settings, services.orchestrator, plan_file, certificate_file)
     print(f"deployed {plan}: {n} runs scheduled; see `lull status`")
     return 0
@@ -62,6 +69,28 @@ def deploy_plan(
     orchestrator.deploy(prefect_yaml)
     plan_ahead(orchestrator, plan, calendar, now)
     return orchestrator.check_scheduled(plan.name)
+
+
+def check_drift(settings: Settings, orchestrator: Orchestrator, name: str) -> None:
+    """
+    Raise `DeploymentDrift` unless the server runs a plan's deployments as this home wrote them, or has none.
+
+    A deployment that somebody changed on the server would be lost without a word; one that another home made, too.
+    """
+    served = orchestrator.deployed(name)
+    if not served:
+        return
+    file = settings.home / "prefect.yaml"
+    written = [one for one in read_prefect_yaml(file) if one.get("name") == name]
+    found = (
+        drift(written, served) if written else (f"plan {name} was deployed from elsewhere, not from {settings.home}",)
+    )
+    if found:
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise DeploymentDrift(
+            f"{orchestrator.api_url} has drifted from {file}: {found[0]}{more}; "
+            "look at it, then deploy with --overwrite"
+        )
 
 
 def read_certificate(path: Path) -> dict[str, Any]:

@@ -7,10 +7,12 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from flows.commands import status
-from flows.commands.deploy import deploy_plan
+from flows.commands.deploy import check_drift, deploy_plan
+from flows.deployments import DeploymentDrift
 from flows.openings_ahead import plan_calendar
 from flows.services import Services
 from flows.settings import Settings
@@ -104,3 +106,23 @@ def test_openings_have_their_runs_and_keep_them_when_the_calendar_changes(
     runs.withdraw("00000000-0000-0000-0000-000000000000")  # gone already: no trouble
     status.run(services.settings, json=True)
     assert "NO RUN; `lull deploy` or the top-up makes one" in json.loads(capsys.readouterr().out)["openings"][0]
+
+
+def test_a_deployment_that_was_changed_on_the_server_is_not_written_over(services: Services, tmp_path: Path) -> None:
+    plan = small_plan(name="drifting")
+    write_plan(plan, tmp_path / "plan.yaml")
+    certificate = certify(plan, tmp_path / "certificate.json")
+    settings, orchestrator = services.settings, services.orchestrator
+    deploy_plan(settings, orchestrator, tmp_path / "plan.yaml", certificate)
+    check_drift(settings, orchestrator, plan.name)
+    found = next(one for one in orchestrator.deployed(plan.name) if one["entrypoint"].endswith("retrain"))
+    answer = httpx.patch(f"{orchestrator.api_url}/deployments/{found['id']}", json={"paused": True}, timeout=20)
+    assert answer.status_code == 204
+    with pytest.raises(DeploymentDrift, match="paused was deployed as False and is True; look at it, then deploy with"):
+        check_drift(settings, orchestrator, plan.name)
+    (settings.home / "prefect.yaml").write_text("deployments: 3\n")
+    with pytest.raises(DeploymentDrift, match="is not as Lull wrote it"):
+        check_drift(settings, orchestrator, plan.name)
+    (settings.home / "prefect.yaml").unlink()
+    with pytest.raises(DeploymentDrift, match="was deployed from elsewhere"):
+        check_drift(settings, orchestrator, plan.name)
