@@ -19,6 +19,7 @@ from simulation.plan import Plan
 from simulation.planning.window_rule import WindowRule
 
 Model = TypeVar("Model", bound=BaseModel)
+MAX_BYTES = 2**20
 
 
 def read_plan(path: str | Path) -> Plan:
@@ -34,17 +35,29 @@ def read_plan(path: str | Path) -> Plan:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_small_text(path, InvalidPlan)
     except FileNotFoundError:
         raise InvalidPlan(f"{path}: there is no such file; `lull demo` writes one to start from") from None
-    except (OSError, UnicodeDecodeError) as problem:
-        raise InvalidPlan(f"{path}: cannot be read ({problem}); check the path and its permissions") from None
     plan = read_section(text, Plan, place=str(path), error=InvalidPlan)
     try:
         window_rule(plan)
     except LullError as problem:
         raise type(problem)(f"{path}: window: {problem}") from None
     return plan
+
+
+def read_small_text(path: Path, error: type[LullError]) -> str:
+    """Return a file's text; raise `error` if it cannot be read, or is so large that YAML takes minutes."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise error(f"{path}: is larger than {MAX_BYTES // 2**20} MiB; plans and scenarios are a few kilobytes")
+        return content.decode("utf-8")
+    except FileNotFoundError:
+        raise
+    except (OSError, UnicodeDecodeError) as problem:
+        raise error(f"{path}: cannot be read ({problem}); check the path and its permissions") from None
 
 
 def window_rule(plan: Plan) -> WindowRule:
@@ -198,6 +211,8 @@ def first_problem(problem: ValidationError, model: type[BaseModel]) -> str:
         message = first["msg"].removeprefix("Value error, ")
         value = first.get("input")
         shown = f" (got {value!r})" if isinstance(value, str | int | float) else ""
+        if first["type"] == "string_pattern_mismatch" and place.endswith("_local"):
+            message = "a time of day is written HH:MM, from 00:00 to 23:59"
         text = f"{place}: {message[0].lower()}{message[1:]}{shown}{_unit_hint(place)}"
     more = len(errors) - 1
     return text + (f" (and {more} more problem{'s' if more > 1 else ''})" if more else "")

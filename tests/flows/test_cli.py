@@ -137,6 +137,11 @@ def test_a_wrong_call_exits_with_2(lull: Lull, call: list[str]) -> None:
     assert "Traceback" not in outcome.err
 
 
+def test_a_duration_with_a_unit_is_answered_with_minutes(lull: Lull) -> None:
+    outcome = lull("windows", "worldcup98", "--timezone", "UTC", "--duration", "2h")
+    assert "'2h' is no plain number of minutes; two hours are 120" in outcome.err
+
+
 # What main does with trouble
 
 
