@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import math
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -511,3 +512,17 @@ def test_doctor_prints_findings_as_json(lull: Lull) -> None:
 
 def test_an_invalid_plan_is_a_lull_error() -> None:
     assert issubclass(InvalidPlan, LullError)
+
+
+def test_a_gateway_that_cannot_listen_does_not_first_say_that_it_does(lull: Lull) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        said = refusal(lull("serve", "--port", port))
+    assert said == f"lull: port {port} on 127.0.0.1 is in use; stop what listens there, or choose another with --port"
+
+
+def test_a_page_in_markdown_and_the_wiring_load_nothing_heavy() -> None:
+    heavy = ("numba", "matplotlib", "lightgbm", "sklearn", "mlflow", "evidently")
+    code = f"import sys, flows.wiring, reports.publish; print([m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]", "each flow's process waits for it"
