@@ -112,9 +112,10 @@ def _served_sections(record: PromotionRecord, replay: ReplayRecord | None) -> tu
     """Return who answered, in the two spans that are counted; a span without requests has nothing to show."""
     blocks: list[Block] = []
     if record.sent:
-        drawn = drawing("answered", record.answered_by_slot)
+        if all(record.answered_by_slot.values()):  # one bar alone compares nothing
+            drawn = drawing("answered", record.answered_by_slot)
+            blocks.append(Plot(drawn, "Requests answered by each slot during the promote flow."))
         blocks += [
-            Plot(drawn, "Requests answered by each slot during the promote flow."),
             _counts("During the promote flow, counted by the gateway", record.answered_by_slot,
                     record.answered_by_version, record.failed, record.sent),
         ]  # fmt: skip

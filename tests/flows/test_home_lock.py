@@ -22,10 +22,11 @@ def test_a_second_process_is_refused_and_a_killed_first_one_leaves_no_lock(tmp_p
     with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE) as first:
         assert first.stdout is not None
         assert first.stdout.readline() == b"held\n"
-        with pytest.raises(HomeInUse) as refusal, hold_home(tmp_path, "lull up"):
-            pass
-        first.kill()
-        first.wait()
+        try:
+            with pytest.raises(HomeInUse) as refusal, hold_home(tmp_path, "lull up"):
+                pass
+        finally:
+            first.kill()
     assert str(refusal.value) == (
         f"{tmp_path}: `lull demo` (process {first.pid}) is at work there; wait for it, stop it, or choose another home"
     )

@@ -134,6 +134,11 @@ def test_a_cycle_in_which_no_traffic_moved_shows_no_empty_picture_and_no_row_of_
     page = page_of(read_cycle(folder), "promotion")
     assert not any(isinstance(block, Plot) for section in page.sections for block in section.blocks)
     assert [table.caption.split(",")[0] for table in tables(page)] == ["In the whole replay"]
+    one_slot = dataclasses.replace(samples.promotion(), answered_by_slot={"blue": 507, "green": 0})
+    save_record(one_slot, folder / "promotion.json")
+    page = page_of(read_cycle(folder), "promotion")
+    assert not any(isinstance(block, Plot) for section in page.sections for block in section.blocks)
+    save_record(held, folder / "promotion.json")
     (folder / "replay.json").unlink()
     assert [section.heading for section in page_of(read_cycle(folder), "promotion").sections] == ["Why", "Step by step"]
 
