@@ -8,6 +8,7 @@ from flows.retrain import register_model, training_record
 from flows.training import train
 from flows.wiring import wire
 from reports.records import save_record
+from simulation.errors import LullError
 
 
 def bootstrap(cycle: str, simulated_now: str | None, until: dt.datetime) -> str:
@@ -31,4 +32,7 @@ def bootstrap(cycle: str, simulated_now: str | None, until: dt.datetime) -> str:
 
 
 if __name__ == "__main__":
-    print(bootstrap(sys.argv[1], sys.argv[2] or None, dt.datetime.fromisoformat(sys.argv[3])))
+    try:
+        print(bootstrap(sys.argv[1], sys.argv[2] or None, dt.datetime.fromisoformat(sys.argv[3])))
+    except LullError as problem:
+        sys.exit(str(problem))  # the demo shows this last line

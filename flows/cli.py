@@ -42,6 +42,14 @@ ZoneColumn = Annotated[str | None, typer.Option(metavar="COLUMN", help="Column w
 PlanFile = Annotated[Path, typer.Argument(metavar="PLAN", help="The plan's YAML file.")]
 
 
+def minutes(text: str) -> float:
+    """Return an option's number of minutes; say what is wanted when it carries a unit."""
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no plain number of minutes; two hours are 120") from None
+
+
 def example(*lines: str) -> str:
     """Return the examples of a command as its help shows them, line breaks kept."""
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
@@ -61,7 +69,7 @@ def windows(
         str | None, typer.Option(help="IANA zone of the windows, and of times that carry none.")
     ] = None,
     duration: Annotated[
-        float | None, typer.Option(metavar="MIN", help="Length of the window in minutes, at most 1440.")
+        float | None, typer.Option(parser=minutes, metavar="MIN", help="Length in minutes, at most 1440.")
     ] = None,
     threshold: Annotated[float | None, typer.Option(metavar="RPS", help="Load called quiet, requests/s.")] = None,
     count: Annotated[int, typer.Option(min=1, max=28, help="How many windows to show.")] = 7,

@@ -65,10 +65,7 @@ def open_cycle(home: Path, name: str, simulated_now: str | None, registry_uri: s
             raise SimulatedClockRefused(
                 f"plan {plan.name}: a simulated clock is for the demo profile; leave the date out or set profile: demo"
             )
-        if not _is_own_registry(home, registry_uri):
-            raise SimulatedClockRefused(
-                f"{registry_uri}: a simulated clock is refused against a registry outside {home}; leave the date out"
-            )
+        refuse_foreign_registry(home, registry_uri)
         now = _moment(simulated_now)
     return Cycle(name, directory, plan, now)
 
@@ -111,6 +108,15 @@ def _moment(text: str) -> dt.datetime:
     if moment.tzinfo is None:
         raise SimulatedClockRefused(f"{text!r} carries no zone; write it with +00:00")
     return moment.astimezone(dt.UTC)
+
+
+def refuse_foreign_registry(home: Path, uri: str) -> None:
+    """Raise `SimulatedClockRefused` if a registry lies outside `home`: others would take its dates for real ones."""
+    if not _is_own_registry(home, uri):
+        raise SimulatedClockRefused(
+            f"{uri}: a simulated clock is refused against a registry outside {home}; leave the date out, or unset "
+            "MLFLOW_TRACKING_URI for the demo"
+        )
 
 
 def _is_own_registry(home: Path, uri: str) -> bool:

@@ -9,7 +9,7 @@ from reports.records import NightRecord, PlanRecord, WindowRecord
 from simulation.plan import Plan
 from simulation.plan_file import window_rule
 from simulation.planning.windows import Window, find_windows
-from simulation.result import Experiment
+from simulation.result import Experiment, Trial
 from simulation.traffic.forecast import Forecast, forecast
 from simulation.traffic.history import RequestHistory
 from simulation.traffic.read_history import read_history
@@ -96,7 +96,7 @@ def plan_record(demo: DemoPlan, cycle: str, experiment: Experiment) -> PlanRecor
         threshold_rps=demo.plan.window.threshold_rps,
         time_zone=ZONE,
         windows=[_window_record(window) for window in demo.windows],
-        nights=[_night(demo.plan, experiment, scenario) for scenario in experiment.scenarios()],
+        nights=[night for scenario in experiment.scenarios() for night in _nights(demo.plan, experiment, scenario)],
         next_openings=[next(openings)[0].isoformat() for _ in range(12)],
     )
 
@@ -114,12 +114,19 @@ def _window_record(window: Window) -> WindowRecord:
     )
 
 
-def _night(plan: Plan, experiment: Experiment, scenario: str) -> NightRecord:
-    """Return the night to show for a scenario: the one with the middling share of bad requests."""
+def _nights(plan: Plan, experiment: Experiment, scenario: str) -> list[NightRecord]:
+    """Return the nights to show: the one with the middling count of bad requests, and the worst if it broke the SLO."""
     trials = sorted(experiment.of(scenario), key=lambda trial: (trial.n_bad, trial.seed))
-    trial = trials[len(trials) // 2]
+    middling, worst = trials[len(trials) // 2], trials[-1]
+    shown = [("middling", middling)]
+    if worst.is_breach and worst is not middling:
+        shown.append(("worst", worst))
+    return [_night(plan, choice, trial, worst) for choice, trial in shown]
+
+
+def _night(plan: Plan, choice: str, trial: Trial, worst: Trial) -> NightRecord:
     return NightRecord(
-        scenario=scenario,
+        scenario=trial.scenario,
         seed=trial.seed,
         lead_min=30.0,
         window_min=plan.window.duration_min,
@@ -128,6 +135,12 @@ def _night(plan: Plan, experiment: Experiment, scenario: str) -> NightRecord:
         queue_per_min=list(trial.queue_per_min),
         steps=list(trial.steps),
         events=list(trial.events),
+        choice=choice,
+        capacity_steps=list(trial.capacity_steps),
+        promoted_min=trial.promoted_min,
+        rolled_back_min=trial.rolled_back_min,
+        worst_seed=worst.seed,
+        worst_bad=worst.n_bad,
     )
 
 

@@ -53,7 +53,6 @@ def gateway_settings(settings: Settings) -> GatewaySettings:
     return GatewaySettings(home=settings.home, host=settings.gateway_host, port=settings.gateway_port)
 
 
-def gateway_client(settings: Settings) -> GatewayClient:
-    """Return a client of this home's gateway."""
-    address = f"http://{settings.gateway_host}:{settings.gateway_port}"
-    return GatewayClient(address, read_token(gateway_settings(settings)))
+def gateway_client(settings: Settings, timeout_s: float = 70.0) -> GatewayClient:
+    """Return a client of this home's gateway; loading a package may take a minute, everything else milliseconds."""
+    return GatewayClient(settings.gateway_url, read_token(gateway_settings(settings)), timeout_s=timeout_s)

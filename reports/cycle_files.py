@@ -13,6 +13,7 @@ from reports.records import (
     InvalidRecord,
     PlanRecord,
     PromotionRecord,
+    ReplayRecord,
     TrainingRecord,
     load_record,
 )
@@ -46,6 +47,7 @@ class CycleFiles:
     evaluation: Saved[EvaluationRecord]
     promotion: Saved[PromotionRecord]
     drift: Saved[DriftRecord]
+    replay: Saved[ReplayRecord] = Saved()
 
 
 def read_cycle(folder: Path) -> CycleFiles:
@@ -59,6 +61,7 @@ def read_cycle(folder: Path) -> CycleFiles:
         evaluation=_saved(EvaluationRecord, folder / "evaluation.json"),
         promotion=_saved(PromotionRecord, folder / "promotion.json"),
         drift=_saved(DriftRecord, folder / "drift.json"),
+        replay=_saved(ReplayRecord, folder / "replay.json"),
     )
 
 

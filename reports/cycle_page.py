@@ -1,10 +1,7 @@
 """The retraining page: what was trained on which rows, how it compares with the champion, and what the gate said."""
 
-from functools import partial
-
-from reports import plots
 from reports.cycle_files import CycleFiles
-from reports.page import Again, Block, Bullets, Note, Page, Plot, Section, Table, Text, Tone
+from reports.page import Again, Block, Bullets, Note, Page, Plot, Section, Table, Text, Tone, drawing
 from reports.records import EvaluationRecord, TrainingRecord
 from reports.wording import UNKNOWN, count, moment, number, percent, plural, short, signed, spread
 
@@ -104,7 +101,7 @@ def _training_section(training: TrainingRecord) -> Section:
         blocks.append(Table("How long each step took", ("Step", "Seconds"), seconds, ("Seconds",)))
     if training.importance:
         best = max(training.importance, key=lambda name: training.importance[name])
-        draw = partial(plots.importance, training.importance, f"What the model looks at · {training.data_name}")
+        draw = drawing("importance", training.importance, f"What the model looks at · {training.data_name}")
         words = f"Share of the total gain per feature; the largest is {best} with {percent(training.importance[best])}."
         blocks.append(Plot(draw, words))
     return Section("Training", tuple(blocks))
@@ -129,11 +126,10 @@ def _gate_section(evaluation: EvaluationRecord) -> Section:
             f"{signed(m.difference)} ({spread(signed(m.low), signed(m.high))})",
             number(m.margin),
             m.verdict,
-            m.reason,
         )
         for m in evaluation.metrics
     )
-    columns = ("Metric", "Role", "Champion", "Challenger", "Difference (interval)", "Margin", "Gate", "Reason")
+    columns = ("Metric", "Role", "Champion", "Challenger", "Difference (interval)", "Margin", "Gate")
     roles = dict.fromkeys(m.role for m in evaluation.metrics)
     return Section(
         "Evaluation",
@@ -144,7 +140,7 @@ def _gate_section(evaluation: EvaluationRecord) -> Section:
                 f"({count(evaluation.positives)} said yes), {_span(evaluation.data_from, evaluation.data_until)}. "
                 f"Verdict: {evaluation.verdict}."
             ),
-            Bullets(tuple(evaluation.reasons)),
+            *_other_reasons(evaluation),
             Table(
                 f"Challenger minus champion, turned so that larger is worse (AUC is shown as 1 − AUC); intervals at "
                 f"{percent(evaluation.confidence)} confidence.",
@@ -155,12 +151,17 @@ def _gate_section(evaluation: EvaluationRecord) -> Section:
     )  # fmt: skip
 
 
+def _other_reasons(evaluation: EvaluationRecord) -> list[Block]:
+    """Return the reasons that are not a row of the table below them."""
+    told = {m.reason for m in evaluation.metrics}
+    others = tuple(reason for reason in evaluation.reasons if reason not in told)
+    return [Bullets(others)] if others else []
+
+
 def _curves_section(evaluation: EvaluationRecord) -> Section:
     source = f"{count(evaluation.rows)} rows"
-    calibration = partial(plots.calibration, evaluation.calibration_champion, evaluation.calibration_challenger, source)
-    scores = partial(
-        plots.scores, evaluation.score_edges, evaluation.score_champion, evaluation.score_challenger, source
-    )
+    calibration = drawing("calibration", evaluation.calibration_champion, evaluation.calibration_challenger, source)
+    scores = drawing("scores", evaluation.score_edges, evaluation.score_champion, evaluation.score_challenger, source)
     return Section(
         "Calibration and scores",
         (

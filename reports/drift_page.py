@@ -1,11 +1,9 @@
 """The drift page: do the newest data still look like those the model was trained on?"""
 
 import math
-from functools import partial
 
-from reports import plots
 from reports.cycle_files import CycleFiles
-from reports.page import Again, Block, Link, Note, Page, Plot, Section, Table, Text, Tone
+from reports.page import Again, Block, Link, Note, Page, Plot, Section, Table, Text, Tone, drawing
 from reports.records import DriftColumn, DriftRecord
 from reports.wording import count, listed, moment, number, percent, plural
 
@@ -87,9 +85,7 @@ def _columns_section(record: DriftRecord) -> Section:
     shares = {c.column: c.importance for c in columns if math.isfinite(c.importance)}
     if shares:
         marked = frozenset(c.column for c in columns if c.is_drifted)
-        draw = partial(
-            plots.importance, shares, "Importance of the columns; hatched: drifted · source: LightGBM", marked
-        )
+        draw = drawing("importance", shares, "Importance of the columns; hatched: drifted · source: LightGBM", marked)
         blocks.append(Plot(draw, "How much each column matters to the model; those that drifted are hatched."))
     return Section("Column by column", tuple(blocks))
 

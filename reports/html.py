@@ -1,9 +1,10 @@
 """Pages as self-contained HTML: style, pictures and words in one file that needs no network."""
 
+import re
 from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from reports.page import Block, Page, Plot
 
@@ -24,11 +25,17 @@ def _environment() -> Environment:
     )
     environment.filters["kind"] = _kind
     environment.filters["svg"] = _svg
+    environment.filters["words"] = _words
     return environment
 
 
 def _kind(block: Block) -> str:
     return type(block).__name__.lower()
+
+
+def _words(text: str) -> Markup:
+    """Return text as markup in which only what stands between backticks is marked, as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _svg(plot: Plot) -> Markup:

@@ -51,4 +51,5 @@ def _cell(content: Cell) -> str:
 
 def _safe(text: str) -> str:
     """Return text on one line in which nothing acts as markup or ends a table cell."""
-    return re.sub(r"([\\|*<>\[\]`])", r"\\\1", " ".join(text.split()))
+    parts = re.split(r"(`[\w. -]+`)", " ".join(text.split()))  # a command between backticks stays code
+    return "".join(part if i % 2 else re.sub(r"([\\|*<>\[\]`])", r"\\\1", part) for i, part in enumerate(parts))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Tone = Literal["good", "bad", "open", "plain"]  # "open": not settled, or not there yet
 
@@ -58,6 +58,17 @@ class Plot:
 
     draw: Callable[[], str]  # returns inline SVG
     caption: str
+
+
+def drawing(name: str, *arguments: Any, **keywords: Any) -> Callable[[], str]:
+    """Return a call of that function of `reports.plots`, to be made when the page becomes HTML."""
+
+    def draw() -> str:
+        from reports import plots  # here, for matplotlib takes a second that a page in Markdown need not wait for
+
+        return str(getattr(plots, name)(*arguments, **keywords))
+
+    return draw
 
 
 Block = Text | Note | Bullets | Table | Plot | Link

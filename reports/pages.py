@@ -7,9 +7,9 @@ from urllib.parse import quote
 from reports.cycle_files import CycleFiles, Saved
 from reports.cycle_page import cycle_page
 from reports.drift_page import drift_page
-from reports.page import Again, Block, Cell, Link, Note, Page, Section, Table, Text, Tone
+from reports.page import Again, Block, Bullets, Cell, Link, Note, Page, Section, Table, Tone
 from reports.plan_page import plan_page, verdict_words
-from reports.promotion_page import failed_words, promotion_page
+from reports.promotion_page import failed_words, promotion_page, replay_words
 from reports.promotion_page import verdict_words as promotion_words
 from reports.wording import moment, percent, plural
 from simulation.errors import LullError
@@ -54,13 +54,13 @@ def index_page(cycles: list[CycleFiles]) -> Page:
     columns = ("Cycle", "Window", "Simulator", "Training", "Gate", "Promotion", "Drift", "Pages")
     sections = [
         Section("All cycles", (Table("One row per cycle, newest first", columns, rows, (), _tones(cycles)),)),
-        *(Section(f"Cycle {files.name}", _cycle_blocks(files)) for files in cycles[1:]),
+        *(Section(f"Cycle {files.name}", _cycle_blocks(files)) for files in cycles),
     ]
     return Page(
         name="index",
         title="Lull",
         question="What was retrained, when, and did anybody notice?",
-        answer=f"Cycle {newest.name}: {summary(newest)}",
+        answer=_lead(newest),
         tone=_tone(newest),
         caveats=tuple(_broken(newest)),
         sections=tuple(sections),
@@ -68,8 +68,18 @@ def index_page(cycles: list[CycleFiles]) -> Page:
     )
 
 
-def summary(files: CycleFiles) -> str:
-    """Return a cycle in one paragraph that needs no knowledge of Lull."""
+def _lead(files: CycleFiles) -> str:
+    """Return what came of a cycle in a line or two."""
+    record, replay = files.promotion.record, files.replay.record
+    if record is None:
+        state = "its promotion cannot be read" if files.promotion.problem else "under way or stopped"
+        return f"Cycle {files.name}: {state}; what is known stands below."
+    counted = replay_words(replay) if replay is not None else failed_words(record)
+    return f"Cycle {files.name}: {promotion_words(record)} {counted}"
+
+
+def summary(files: CycleFiles) -> tuple[str, ...]:
+    """Return a cycle in sentences that need no knowledge of Lull."""
     sentences: list[str] = []
     plan, certificate = files.plan.record, files.certificate.record
     if plan is not None and plan.windows:
@@ -95,6 +105,8 @@ def summary(files: CycleFiles) -> str:
         )
     if files.promotion.record is not None:
         sentences += [promotion_words(files.promotion.record), failed_words(files.promotion.record)]
+    if files.replay.record is not None:
+        sentences.append(replay_words(files.replay.record))
     if files.drift.record is not None:
         share = percent(files.drift.record.share_drifted)
         sentences.append(f"In the newest data, {share} of the columns have drifted from the training data.")
@@ -103,7 +115,7 @@ def summary(files: CycleFiles) -> str:
         sentences.append(f"Not happened yet: {', '.join(waiting)}.")
     if plan is not None and plan.is_clock_simulated:
         sentences.append("The clock was simulated.")
-    return " ".join(sentences)
+    return tuple(sentences)
 
 
 def _steps(files: CycleFiles) -> list[tuple[str, Saved[Any]]]:
@@ -118,7 +130,7 @@ def _steps(files: CycleFiles) -> list[tuple[str, Saved[Any]]]:
 
 
 def _cycle_blocks(files: CycleFiles) -> tuple[Block, ...]:
-    return (Text(summary(files)), *_broken(files))
+    return (Bullets(summary(files)), *_broken(files))
 
 
 def _broken(files: CycleFiles) -> list[Note]:

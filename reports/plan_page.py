@@ -1,14 +1,12 @@
 """The plan page: which window was chosen and why, and what the simulator says of the night."""
 
 import shlex
-from functools import partial
 from typing import Any
 
-from reports import plots
 from reports.cycle_files import CycleFiles
-from reports.page import Again, Block, Bullets, Note, Page, Plot, Section, Table, Text, Tone
+from reports.page import Again, Block, Bullets, Note, Page, Plot, Section, Table, Text, Tone, drawing
 from reports.records import NightRecord, PlanRecord
-from reports.wording import UNKNOWN, count, moment, number, percent, plural, short, spread, utc
+from reports.wording import UNKNOWN, count, listed, moment, number, percent, plural, short, spread, utc
 from simulation.errors import InvalidScenario
 from simulation.scenario import read_scenario
 
@@ -93,15 +91,14 @@ def _window_section(plan: PlanRecord) -> Section:
             number(w.p95_load_rps),
             percent(w.probability_below),
             count(w.expected_requests),
-            w.reason,
         )
         for i, w in enumerate(plan.windows, start=1)
     )
-    numeric = ("Rank", "Mean load (requests/s)", "95 % load (requests/s)", "P(below threshold)", "Requests expected")
+    numeric = ("Rank", "Median load (requests/s)", "95 % load (requests/s)", "P(below threshold)", "Requests expected")
     table = Table(
         f"The best window of each coming day, quietest first; the first was chosen. "
         f"Quiet means below {number(plan.threshold_rps)} requests/s.",
-        ("Rank", f"Opens ({plan.time_zone})", "Opens (UTC)", *numeric[1:], "Why"),
+        ("Rank", f"Opens ({plan.time_zone})", "Opens (UTC)", *numeric[1:]),
         rows,
         (*numeric, f"Opens ({plan.time_zone})", "Opens (UTC)"),
         tuple("good" if i == 0 else "plain" for i in range(len(rows))),
@@ -110,8 +107,8 @@ def _window_section(plan: PlanRecord) -> Section:
     blocks.append(table)
     if plan.windows:
         first = plan.windows[0]
-        draw = partial(
-            plots.load_and_windows,
+        draw = drawing(
+            "load_and_windows",
             history_start=utc(plan.history_load_start),
             history_rps=plan.history_load_rps,
             forecast_start=utc(plan.forecast_start),
@@ -128,7 +125,7 @@ def _window_section(plan: PlanRecord) -> Section:
             Plot(
                 draw,
                 "Load seen and forecast in requests per second; the band reaches from the 5 % to the 95 % "
-                "quantile, the green stripe is the chosen window.",
+                "quantile, the green stripe is the chosen window. Two upper panels: logarithmic.",
             )
         )
     if plan.next_openings:
@@ -167,31 +164,76 @@ def _verdict_section(files: CycleFiles) -> Section:
                 number(s["expected_bad_requests"]["value"]),
                 number(s["finish_min_p95"]),
                 number(s["paused_min"]),
-                count(s["n_trials"]),
+                number(s.get("recovery_min_p95")),
+                number(s["cost"]["value"]) if "cost" in s else UNKNOWN,
             )
         )
         tones.append(TONES.get(s["answer"], "open"))
     columns = (
         "Scenario", "Verdict", "P(SLO missed)", "P(done in time)", "p99 (ms)", "Bad requests per night",
-        "Done by, 95 % (min)", "Paused (min)", "Nights",
+        "Done by, 95 % (min)", "Paused (min)", "Longest without service, 95 % (min)", "Cost",
     )  # fmt: skip
-    reasons = [
-        " ".join((f"{s['scenario']}:", *_question(s["scenario"]), *s["reasons"])) for s in certificate["scenarios"]
-    ]
+    nights = listed(sorted({count(s["n_trials"]) for s in certificate["scenarios"]}))
+    asked = [(s["scenario"], words) for s in certificate["scenarios"] for words in _question(s["scenario"])]
+    questions = [Bullets(tuple(f"{name}: {words}" for name, words in asked))] if asked else []
     return Section(
         "What the simulator says",
         (
             Text(f"Verdict: {verdict_words(certificate)}."),
             Bullets(tuple(certificate["reasons"])),
             Table(
-                "Each scenario over its simulated nights; in brackets the interval at the plan's confidence. Minutes "
-                "count from the opening of the window.",
+                f"Each scenario over its simulated nights ({nights}); in brackets intervals at the plan's confidence. "
+                "Minutes count from the opening of the window.",
                 columns, tuple(rows), columns[2:], tuple(tones),
             ),
-            Text("What each scenario asks, and the bounds that decide:"),
-            Bullets(tuple(reasons)),
+            *_alike(files),
+            Text("What each scenario asks:"),
+            *questions,
+            Text("The bounds that decide:"),
+            Bullets(_bounds(certificate["scenarios"])),
         ),
     )  # fmt: skip
+
+
+def _bounds(scenarios: list[dict[str, Any]]) -> tuple[str, ...]:
+    """Return each scenario's reasons, those of scenarios with the same ones said once."""
+    by_reasons: dict[tuple[str, ...], list[str]] = {}
+    for s in scenarios:
+        by_reasons.setdefault(tuple(s["reasons"]), []).append(s["scenario"])
+    return tuple(f"{listed(names)}: {' '.join(reasons)}" for reasons, names in by_reasons.items())
+
+
+def _alike(files: CycleFiles) -> list[Text]:
+    """Say which scenarios are hardly to be told from the first one, and how much of the capacity the load takes."""
+    certificate = files.certificate.record
+    first, *others = certificate["scenarios"] if certificate is not None else [{}]
+    names = [s["scenario"] for s in others if _are_alike(first, s)]
+    if not names:
+        return []
+    verb = "gives" if len(names) == 1 else "give"
+    why = _why_alike(files.plan.record, [first["scenario"], *names])
+    return [Text(f"{listed(names)} {verb} nearly the same figures as {first['scenario']}{why}.")]
+
+
+def _are_alike(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """Tell whether b's means lie in a's intervals and all else agrees within 1 %."""
+    means = all(
+        a[key]["low"] <= b[key]["value"] <= a[key]["high"] for key in ("p99_ms", "expected_bad_requests")
+    )  # fmt: skip
+    shares = all(a[key]["value"] == b[key]["value"] for key in ("p_slo_breach", "p_finish_in_window"))
+    times = [(a[key], b[key]) for key in ("finish_min_p95", "paused_min")]
+    return means and shares and all(x == y or (x and y and abs(x - y) <= 0.01 * x) for x, y in times)
+
+
+def _why_alike(plan: PlanRecord | None, names: list[str]) -> str:
+    nights = [n for n in plan.nights if n.scenario in names and n.capacity_steps] if plan is not None else []
+    if not nights:
+        return ""
+    share = max(max(n.offered_per_min) / 60 / min(rps for _, rps in n.capacity_steps) for n in nights)
+    return (
+        f": in the nights shown the busiest minute takes {percent(share)} of the smallest capacity, so what they "
+        "change is not felt"
+    )
 
 
 def _share(estimate: dict[str, float | None]) -> str:
@@ -208,10 +250,14 @@ def _question(name: str) -> tuple[str, ...]:
 
 def _nights_section(plan: PlanRecord) -> Section:
     blocks: list[Block] = [
-        Text("One simulated night per scenario, by the minute. A request (req) is bad if it fails or is too late.")
+        Text(
+            "Simulated nights by the minute: for each scenario the one with the middling count of bad requests, and "
+            "the worst one too if it missed the SLO. A request (req) is bad if it fails or is too late. Dotted lines "
+            "are events, numbered as in the list below each picture."
+        )
     ]
     for night in plan.nights:
-        blocks.append(Plot(partial(plots.night, night), _night_words(night)))
+        blocks.append(Plot(drawing("night", night), _night_words(night)))
         if night.events:
             told = (f"{i}. {at:+.1f} min: {text}" for i, (at, text) in enumerate(night.events, start=1))
             blocks.append(Bullets(tuple(told)))
@@ -225,8 +271,14 @@ def _night_words(night: NightRecord) -> str:
     )  # fmt: skip
     return (
         f"{night.scenario}, seed {night.seed}: {count(bad)} of {count(offered)} requests bad, "
-        f"longest queue {count(max(night.queue_per_min, default=0))}, {done}."
+        f"longest queue {count(max(night.queue_per_min, default=0))}, {done}.{_worst_words(night)}"
     )
+
+
+def _worst_words(night: NightRecord) -> str:
+    if night.choice == "worst" or night.worst_bad is None or night.worst_seed == night.seed:
+        return ""
+    return f" The worst night, seed {night.worst_seed}, had {count(night.worst_bad)} bad requests."
 
 
 def _again(files: CycleFiles) -> Again:
@@ -250,7 +302,11 @@ def _again(files: CycleFiles) -> Again:
             ("history digest", short(certificate["history_digest"])),
             ("simulator's code digest", short(made.get("code_digest"))),
             ("certificate digest", short(certificate["digest"])),
-            ("certificate valid", f"{moment(certificate['issued_at'])} to {moment(certificate['expires_at'])}"),
+            (
+                "certificate valid",
+                f"{moment(certificate['issued_at'])} to {moment(certificate['expires_at'])}; this limits "
+                "deploying only, what is deployed then runs in later windows too",
+            ),
         ]
     return Again(tuple(commands), tuple(facts))
 

@@ -6,7 +6,9 @@ Lines, text and ticks take the colour of the page's text (`currentColor`); data 
 """
 
 import datetime as dt
+import hashlib
 import io
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -18,19 +20,19 @@ from matplotlib import dates as mdates
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from reports.records import NightRecord
 
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-STAGES = (GREEN, PURPLE, BLUE, "#E69F00")
+_WIDTH_IN = 5.6  # the text of a picture this wide can be read on a telephone, to whose width it shrinks
 _INK = "#010203"  # stands for the page's text colour until the SVG is written
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "lull",
     "svg.fonttype": "none",  # real text: small, selectable, read aloud
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9.0,
+    "font.size": 9.5,
     "text.color": _INK,
     "axes.edgecolor": _INK,
     "axes.labelcolor": _INK,
@@ -74,9 +76,18 @@ def _svg(axes: Sequence[Axes], words: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'<g id="[^"]*">', "<g>", text)  # the same ids in each picture of a page would not be valid HTML
-    text = text.replace(_INK, "currentColor")
+    text = _with_steady_clips(text.replace(_INK, "currentColor"))
     label = words.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
     return text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+
+
+def _with_steady_clips(text: str) -> str:
+    """Name the clip paths after what is written: matplotlib's names hang on the layout solver's last, varying bits."""
+    names = list(dict.fromkeys(re.findall(r'<clipPath id="([^"]+)"', text)))
+    for i, name in enumerate(names):
+        text = text.replace(name, f"clip-{i}-")
+    prefix = hashlib.sha256(text.encode()).hexdigest()[:10]  # pictures of one page must not share a name
+    return re.sub(r"clip-(\d+)-", rf"clip-\1-{prefix}", text)
 
 
 def load_and_windows(
@@ -94,7 +105,7 @@ def load_and_windows(
     source: str,
 ) -> str:
     """
-    Draw the load of the last weeks with the forecast, and below it the day around the chosen window.
+    Draw the load of the last weeks, the forecast of the coming one, and the day around the chosen window.
 
     Parameters
     ----------
@@ -107,79 +118,113 @@ def load_and_windows(
     zone = ZoneInfo(time_zone)
     opens, closes = _day(window[0]), _day(window[1])
     with matplotlib.rc_context(_STYLE):
-        whole, day = axes = _figure(8.0, 5.2, (1.0, 1.0))
-        past = _day(history_start) + np.arange(len(history_rps)) / 24
+        past, week, day = axes = _figure(_WIDTH_IN, 7.0, (1.0, 1.0, 1.0))
+        hours = _day(history_start) + np.arange(len(history_rps)) / 24
         seen = np.array([np.nan if v is None else v for v in history_rps], dtype=np.float64)
         ahead = _day(forecast_start) + np.arange(len(p50_rps)) * forecast_step_s / 86400
-        whole.plot(past, seen, color=_INK, alpha=0.6, lw=0.9, label="seen, hourly mean")
-        for ax in axes:
+        past.plot(hours, seen, color=_INK, alpha=0.7, lw=0.9)
+        for ax in (week, day):
             ax.fill_between(ahead, p05_rps, p95_rps, color=BLUE, alpha=0.3, lw=0, label="forecast, 5 % to 95 %")
             ax.plot(ahead, p50_rps, color=BLUE, lw=1.2, label="forecast, median")
-            ax.axhline(threshold_rps, color=VERMILLION, lw=1, ls="--", label="quiet below")
             ax.axvspan(opens, closes, color=GREEN, alpha=0.35, lw=0, label="chosen window")
-            ax.set_ylabel("load (requests/s)")
-            ax.set_ylim(bottom=0)
+        for ax in axes:
+            ax.axhline(threshold_rps, color=VERMILLION, lw=1.2, ls="--", label="quiet below")
+            ax.set_ylabel("requests/s")
+        for ax in (past, week):
+            ax.set_yscale("log")  # a crowd of a thousand times the night's load would press all else onto the axis
+            ax.margins(x=0.01)
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            ax.yaxis.set_minor_formatter(NullFormatter())
         day.set_xlim(opens - 0.5, closes + 0.5)
-        whole.set_title(f"The last four weeks and the coming week · history: {source}")
+        past.set_title(f"The last four weeks, hourly means · {source}")
+        week.set_title("The coming week")
         day.set_title("Half a day before and after the chosen window")
-        whole.xaxis.set_major_locator(mdates.WeekdayLocator(byweekday=mdates.MO, tz=zone))  # type: ignore[no-untyped-call]
-        whole.xaxis.set_major_formatter(mdates.DateFormatter("%a %d %b", tz=zone))  # type: ignore[no-untyped-call]
-        day.xaxis.set_major_locator(mdates.HourLocator(byhour=range(0, 24, 3), tz=zone))  # type: ignore[no-untyped-call]
+        past.xaxis.set_major_locator(mdates.WeekdayLocator(byweekday=mdates.MO, tz=zone))  # type: ignore[no-untyped-call]
+        past.xaxis.set_major_formatter(mdates.DateFormatter("%a %d %b", tz=zone))  # type: ignore[no-untyped-call]
+        week.xaxis.set_major_locator(mdates.DayLocator(tz=zone))  # type: ignore[no-untyped-call]
+        week.xaxis.set_major_formatter(mdates.DateFormatter("%a %d", tz=zone))  # type: ignore[no-untyped-call]
+        day.xaxis.set_major_locator(mdates.HourLocator(byhour=range(0, 24, 6), tz=zone))  # type: ignore[no-untyped-call]
         day.xaxis.set_major_formatter(mdates.DateFormatter("%a %H:%M", tz=zone))  # type: ignore[no-untyped-call]
         day.set_xlabel(f"local time, {time_zone}")
-        whole.legend(loc="upper left", ncols=3)
-        whole.margins(x=0.01, y=0.35)
-        whole.set_ylim(bottom=0)
+        day.figure.legend(*day.get_legend_handles_labels(), loc="outside lower center", ncols=2)
         near = np.asarray(p95_rps, dtype=np.float64)[(ahead > opens - 0.6) & (ahead < closes + 0.6)]
-        if np.isfinite(near).any():
-            day.set_ylim(0, 1.1 * max(float(np.nanmax(near)), threshold_rps))
+        top = 1.1 * max(float(np.nanmax(near)) if np.isfinite(near).any() else 0.0, threshold_rps)
+        day.set_ylim(0, top)
         return _svg(axes, f"Load of {source} with forecast and the chosen window")
 
 
 def night(record: NightRecord) -> str:
-    """Draw one simulated night: load, queue and bad requests per minute, training steps, numbered events."""
+    """Draw one simulated night: load under capacity, queue, bad requests per minute, training stages, events."""
     with matplotlib.rc_context(_STYLE):
-        load, queue, bad, steps = axes = _figure(8.0, 5.0, (1.2, 1.0, 1.0, 0.7), share_x=True)
-        minutes = np.arange(len(record.offered_per_min)) - record.lead_min
-        load.step(minutes, np.array(record.offered_per_min) / 60.0, where="post", color=BLUE, lw=1)
-        queue.step(minutes, record.queue_per_min, where="post", color=PURPLE, lw=1)
-        bad.step(minutes, record.bad_per_min, where="post", color=VERMILLION, lw=1)
-        for ax, label in (
-            (load, "load\n(req/s)"),
-            (queue, "queue\n(max req)"),
-            (bad, "bad\n(req/min)"),
-        ):
+        names = list(dict.fromkeys(name for _, _, name in record.steps))
+        heights = (1.3, 1.0, 1.0, 0.35 + 0.2 * max(2, len(names)))
+        load, queue, bad, steps = axes = _figure(_WIDTH_IN, 6.2, heights, share_x=True)
+        played = int(record.lead_min + record.window_min + 30)  # the minute after the end was not played
+        edges = np.arange(len(record.offered_per_min[:played]) + 1) - record.lead_min
+        load.stairs(
+            np.array(record.offered_per_min[:played]) / 60.0, edges, baseline=None, color=BLUE, lw=1.2, label="load"
+        )
+        queue.stairs(record.queue_per_min[:played], edges, baseline=None, color=PURPLE, lw=1.2)
+        bad.stairs(record.bad_per_min[:played], edges, baseline=None, color=VERMILLION, lw=1.2)
+        for ax, label in ((load, "load\n(req/s)"), (queue, "queue\n(max req)"), (bad, "bad\n(req/min)")):
             ax.set_ylabel(label)
             ax.set_ylim(bottom=0, top=None if ax.get_ylim()[1] > 1 else 1)
             ax.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=ax is not load))
-        names = list(dict.fromkeys(name for _, _, name in record.steps))
+        _capacity(load, record, float(edges[0]), float(edges[-1]))
         for begin, end, name in record.steps:
-            row = names.index(name)
-            steps.barh(0, end - begin, left=begin, height=0.7, color=STAGES[row % len(STAGES)], alpha=0.85)
-        for row, name in enumerate(names):
-            steps.barh(0, 0, color=STAGES[row % len(STAGES)], alpha=0.85, label=name)
-        steps.set(yticks=[0], yticklabels=["training"], ylim=(-1.5, 0.6), xlabel="minutes after the window opens")
-        steps.grid(visible=False)
-        if names:
-            steps.legend(loc="lower left", ncols=6, borderaxespad=0)
+            steps.barh(names.index(name), end - begin, left=begin, height=0.7, color=BLUE, alpha=0.85)
+        steps.set(yticks=range(len(names)), yticklabels=names, xlabel="minutes after the window opens")
+        steps.invert_yaxis()
+        steps.grid(visible=False, axis="y")
         for ax in axes:
             ax.axvspan(0, record.window_min, color=GREEN, alpha=0.1, lw=0)
-        for i, (at_min, _) in enumerate(record.events, start=1):
-            for ax in axes:
+            for at_min, _ in record.events:
                 ax.axvline(at_min, color=_INK, alpha=0.5, lw=0.8, ls=":")
+        for at_min, label in _marks([at for at, _ in record.events], float(edges[-1] - edges[0]) / 25):
             load.annotate(
-                str(i), (at_min, 1.0), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=8
+                label, (at_min, 1.0), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=8
             )
-        load.set_title(f"{record.scenario}, seed {record.seed} · shaded: the window · source: simulation", pad=14)
-        load.set_xlim(minutes[0] if len(minutes) else 0, minutes[-1] + 1 if len(minutes) else 1)
-        return _svg(axes, f"Simulated night of scenario {record.scenario}: load, queue, bad requests, training steps")
+        chosen = f", {record.choice} night" if record.choice else ""
+        load.set_title(f"{record.scenario}{chosen}, seed {record.seed} · shaded: the window", pad=14)
+        load.set_xlim(edges[0], edges[-1])
+        return _svg(axes, f"Simulated night of scenario {record.scenario}: load, queue, bad requests, training stages")
+
+
+def _capacity(load: Axes, record: NightRecord, begin_min: float, end_min: float) -> None:
+    """Draw what the open replicas could finish above the load, and when the new model went live."""
+    if math.isfinite(record.promoted_min):
+        load.axvline(record.promoted_min, color=GREEN, lw=2, label="new model live")
+    if record.capacity_steps:
+        at = [max(begin_min, minute) for minute, _ in record.capacity_steps] + [end_min]
+        could = [rps for _, rps in record.capacity_steps]
+        load.step(at, [*could, could[-1]], where="post", color=_INK, lw=1.2, ls="--", label="capacity")
+        if max(could) > 6 * max([1, *record.offered_per_min]) / 60:
+            least = min((n for n in record.offered_per_min if n), default=60) / 60
+            load.set_yscale("log")  # so that a load far below its capacity keeps its shape
+            load.set_ylim(0.6 * least, 2 * max(could))
+            load.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            load.yaxis.set_minor_formatter(NullFormatter())
+        else:
+            load.set_ylim(0, None)
+        load.legend(loc="center right")
+
+
+def _marks(at_min: Sequence[float], apart_min: float) -> list[tuple[float, str]]:
+    """Return where to write the events' numbers: those too close to stand side by side become ``2–4``."""
+    groups: list[list[int]] = []
+    for i, at in enumerate(at_min):
+        if groups and at - at_min[groups[-1][0]] < apart_min:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    return [(at_min[g[0]], str(g[0] + 1) if len(g) == 1 else f"{g[0] + 1}–{g[-1] + 1}") for g in groups]
 
 
 def importance(shares: dict[str, float], title: str, marked: frozenset[str] = frozenset()) -> str:
     """Draw each feature's share of the total gain; `marked` ones (drifted) are hatched and in another colour."""
     with matplotlib.rc_context({**_STYLE, "hatch.linewidth": 0.6}):
         names = sorted((n for n in shares if np.isfinite(shares[n])), key=lambda n: (shares[n], n))
-        (ax,) = axes = _figure(8.0, 0.9 + 0.22 * max(1, len(names)))
+        (ax,) = axes = _figure(_WIDTH_IN, 0.9 + 0.22 * max(1, len(names)))
         for name in names:
             drifted = name in marked
             ax.barh(name, 100 * shares[name], color=VERMILLION if drifted else BLUE, hatch="///" if drifted else None,
@@ -195,7 +240,7 @@ def calibration(
 ) -> str:
     """Draw what came true against what was predicted, per bin of (mean score, positive ratio, rows); area ~ rows."""
     with matplotlib.rc_context(_STYLE):
-        (ax,) = axes = _figure(6.0, 4.6)
+        (ax,) = axes = _figure(_WIDTH_IN, 4.6)
         most = max([b for _, _, b in [*champion, *challenger]], default=1) or 1
         top = max([0.05, *[v for s, r, _ in [*champion, *challenger] for v in (s, r) if np.isfinite(v)]]) * 1.08
         ax.plot([0, top], [0, top], color=_INK, alpha=0.5, lw=1, ls="--", label="as predicted")
@@ -217,7 +262,7 @@ def calibration(
 def scores(edges: Sequence[float], champion: Sequence[int], challenger: Sequence[int], source: str) -> str:
     """Draw how both models spread their scores over the same rows, as counts between `edges`."""
     with matplotlib.rc_context(_STYLE):
-        (ax,) = axes = _figure(8.0, 3.2)
+        (ax,) = axes = _figure(_WIDTH_IN, 3.2)
         ax.stairs(champion, edges, color=BLUE, fill=True, alpha=0.3, label="champion")
         ax.stairs(champion, edges, color=BLUE, lw=1)
         ax.stairs(challenger, edges, color=VERMILLION, lw=1.6, label="challenger")
@@ -230,7 +275,7 @@ def scores(edges: Sequence[float], champion: Sequence[int], challenger: Sequence
 def answered(by_slot: dict[str, int]) -> str:
     """Draw how many requests each slot answered."""
     with matplotlib.rc_context(_STYLE):
-        (ax,) = axes = _figure(8.0, 0.9 + 0.35 * max(1, len(by_slot)))
+        (ax,) = axes = _figure(_WIDTH_IN, 0.9 + 0.35 * max(1, len(by_slot)))
         for slot, n in sorted(by_slot.items(), reverse=True):
             ax.barh(slot, n, color={"blue": BLUE, "green": GREEN}.get(slot, PURPLE), height=0.6)
             ax.annotate(f" {n:,}", (n, slot), va="center", fontsize=9)

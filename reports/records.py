@@ -2,14 +2,14 @@
 The saved results of a cycle: what flows write and pages read, one JSON file per step.
 
 A cycle lives in `<home>/cycles/<cycle>/`: plan.yaml, plan.json (PlanRecord), certificate.json (as issued by
-`simulation.verdict.certify`), training.json, evaluation.json, drift.json, promotion.json. A missing file means
-that the step has not happened.
+`simulation.verdict.certify`), training.json, evaluation.json, drift.json, promotion.json, replay.json. A missing
+file means that the step has not happened.
 """
 
 import json
 import types
 import typing
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -50,6 +50,13 @@ class NightRecord:
     queue_per_min: list[int]
     steps: list[tuple[float, float, str]]  # begin and end in minutes after the opening, stage
     events: list[tuple[float, str]]
+    # Plans of older versions lack what follows.
+    choice: str = ""  # "middling" or "worst" of the scenario's nights by bad requests
+    capacity_steps: list[tuple[float, float]] = field(default_factory=list)  # from that minute on, requests per second
+    promoted_min: float = float("nan")
+    rolled_back_min: float = float("nan")
+    worst_seed: int | None = None
+    worst_bad: int | None = None
 
 
 @dataclass(frozen=True)
@@ -192,6 +199,18 @@ class PromotionRecord:
 
 
 @dataclass(frozen=True)
+class ReplayRecord:
+    """The whole replay around a promotion as its client counted it: longer than the promote flow, which it outlives."""
+
+    cycle: str
+    sent: int
+    answered: int
+    failed: int
+    answered_by_slot: dict[str, int]
+    answered_by_version: dict[str, int]
+
+
+@dataclass(frozen=True)
 class DriftColumn:
     """One column's drift test."""
 
@@ -244,7 +263,11 @@ def _build(kind: Any, data: Any) -> Any:
         unknown = set(data) - set(hints)
         if unknown:
             raise TypeError(f"unknown keys {sorted(unknown)}")
-        return kind(**{f.name: _build(hints[f.name], data[f.name]) for f in fields(kind)})
+        absent = {
+            f.name for f in fields(kind)
+            if f.name not in data and not (f.default is MISSING and f.default_factory is MISSING)
+        }  # fmt: skip
+        return kind(**{f.name: _build(hints[f.name], data[f.name]) for f in fields(kind) if f.name not in absent})
     if origin is list:
         return [_build(typing.get_args(kind)[0], item) for item in data]
     if origin is tuple:

@@ -42,6 +42,13 @@ def spread(low: str, high: str) -> str:
     return "no interval" if low == high == UNKNOWN else f"{low} to {high}"
 
 
+def took(seconds: float) -> str:
+    """Return how long something took: in milliseconds below a second, ``5 ms``, else ``12.3 s``."""
+    if not math.isfinite(seconds):
+        return UNKNOWN
+    return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{number(seconds)} s"
+
+
 def utc(text: str) -> dt.datetime:
     """Return an ISO 8601 time as it stands in a record, in UTC; raise `ValueError` for a time without zone."""
     moment = dt.datetime.fromisoformat(text)

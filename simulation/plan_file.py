@@ -20,6 +20,7 @@ from simulation.plan import Plan
 from simulation.planning.window_rule import WindowRule, load_zone
 
 Model = TypeVar("Model", bound=BaseModel)
+MAX_BYTES = 2**20
 
 
 def read_plan(path: str | Path) -> Plan:
@@ -70,11 +71,9 @@ def plan_problems(path: str | Path) -> list[str]:
 def _text(path: Path) -> str:
     """Return a plan file's text."""
     try:
-        return path.read_text(encoding="utf-8")
+        return read_small_text(path, InvalidPlan)
     except FileNotFoundError:
         raise InvalidPlan(f"{path}: there is no such file; `lull plan new` writes one") from None
-    except (OSError, UnicodeDecodeError) as problem:
-        raise InvalidPlan(f"{path}: cannot be read ({problem}); check the path and its permissions") from None
 
 
 def _zones(plan: Plan) -> list[tuple[str, str]]:
@@ -87,6 +86,20 @@ def _zones(plan: Plan) -> list[tuple[str, str]]:
         found += [(f"calendar.denials.{part.rule}", part.time_zone) for part in calendar.denials]
         found.append(("calendar.prices", calendar.prices.time_zone if calendar.prices is not None else None))
     return [(place, zone) for place, zone in found if zone is not None]
+
+
+def read_small_text(path: Path, error: type[LullError]) -> str:
+    """Return a file's text; raise `error` if it cannot be read, or is so large that YAML takes minutes."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise error(f"{path}: is larger than {MAX_BYTES // 2**20} MiB; plans and scenarios are a few kilobytes")
+        return content.decode("utf-8")
+    except FileNotFoundError:
+        raise
+    except (OSError, UnicodeDecodeError) as problem:
+        raise error(f"{path}: cannot be read ({problem}); check the path and its permissions") from None
 
 
 def window_rule(plan: Plan) -> WindowRule:
@@ -257,6 +270,8 @@ def _error_sentence(first: ErrorDetails, model: type[BaseModel]) -> str:
         message = first["msg"].removeprefix("Value error, ")
         value = first.get("input")
         shown = f" (got {value!r})" if isinstance(value, str | int | float) else ""
+        if first["type"] == "string_pattern_mismatch" and place.endswith("_local"):
+            message = "a time of day is written HH:MM, from 00:00 to 23:59"
         text = f"{place}: {message[0].lower()}{message[1:]}{shown}{_unit_hint(place)}"
     return text
 

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from simulation.errors import InvalidScenario
 from simulation.plan import NonNegative, Plan, Positive, Ratio, Section
-from simulation.plan_file import read_section
+from simulation.plan_file import read_section, read_small_text
 
 Minutes = Annotated[float, Field(ge=-1440.0, le=2880.0)]
 
@@ -232,4 +232,4 @@ def read_scenario(name_or_path: str | Path) -> Scenario:
             f"no scenario is called {str(name_or_path)!r} and there is no such file; "
             f"ready ones are {', '.join(ready_scenarios())}"
         )
-    return read_section(path.read_text(encoding="utf-8"), Scenario, place=str(path), error=InvalidScenario)
+    return read_section(read_small_text(path, InvalidScenario), Scenario, place=str(path), error=InvalidScenario)

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from simulation.errors import LullError
-from simulation.experiment import code_digest
 from simulation.plan import Plan
 from simulation.result import Experiment
 from simulation.statistics import Estimate, mean_interval, probability_interval
@@ -191,6 +190,9 @@ def certificate_digest(content: dict[str, Any]) -> str:
 
 def check_certificate(certificate: dict[str, Any], plan: Plan, now: dt.datetime) -> None:
     """Raise `InvalidCertificate` unless it is whole, holds, is in date, and covers this plan and this code."""
+    # Here, for it loads the simulator's kernels: seconds that a reader of certificates need not wait for.
+    from simulation.experiment import code_digest
+
     remedy = "run `lull simulate` on the plan again"
     if certificate.get("digest") != certificate_digest(certificate):
         raise InvalidCertificate(f"the certificate was changed after it was issued; {remedy}")

@@ -5,12 +5,14 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flows.domain.features import FeatureSchema
 from flows.gateway.model_package import save_package
-from flows.training import TrainedModel
 from simulation.errors import LullError
+
+if TYPE_CHECKING:
+    from flows.training import TrainedModel  # loads LightGBM and scikit-learn, seconds that only training needs
 
 CHAMPION = "champion"
 
@@ -36,7 +38,7 @@ class ModelRegistry(Protocol):
         ...
 
     def register(
-        self, model: TrainedModel, schema: FeatureSchema, canary: list[dict[str, Any]], facts: Mapping[str, str]
+        self, model: "TrainedModel", schema: FeatureSchema, canary: list[dict[str, Any]], facts: Mapping[str, str]
     ) -> RegisteredVersion:
         """Register a version with its package; `facts` become tags."""
         ...
@@ -65,7 +67,7 @@ class MlflowRegistry:
         return next((v.version for v in self._versions() if CHAMPION in self._aliases(v.version)), None)
 
     def register(
-        self, model: TrainedModel, schema: FeatureSchema, canary: list[dict[str, Any]], facts: Mapping[str, str]
+        self, model: "TrainedModel", schema: FeatureSchema, canary: list[dict[str, Any]], facts: Mapping[str, str]
     ) -> RegisteredVersion:
         """Log booster and package to one run and register a version of it."""
         import lightgbm as lgb
@@ -182,7 +184,7 @@ class InMemoryRegistry:
         return self._champion
 
     def register(
-        self, model: TrainedModel, schema: FeatureSchema, canary: list[dict[str, Any]], facts: Mapping[str, str]
+        self, model: "TrainedModel", schema: FeatureSchema, canary: list[dict[str, Any]], facts: Mapping[str, str]
     ) -> RegisteredVersion:
         """Keep a version and write its package."""
         self._count += 1

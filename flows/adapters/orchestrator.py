@@ -5,7 +5,7 @@ import datetime as dt
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from simulation.planning.window_rule import WindowRule
 
 _START_S = 90.0
 _BUSY_S = 20.0
+_ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
 class OrchestratorUnreachable(LullError):
@@ -50,19 +51,28 @@ class Orchestrator:
         """Tell whether the API answers."""
         try:
             return httpx.get(f"{self.api_url}/health", timeout=2.0).status_code == 200
-        except httpx.HTTPError:
+        except (httpx.HTTPError, httpx.InvalidURL):
             return False
+
+    def server_home(self) -> str | None:
+        """Return the PREFECT_HOME of the server that answers, None if it does not say."""
+        try:
+            home = httpx.get(f"{self.api_url}/admin/settings", timeout=5.0).json().get("home")
+        except (httpx.HTTPError, ValueError, AttributeError):
+            return None
+        return None if home is None else str(home)
 
     def start_server(self) -> "subprocess.Popen[bytes]":
         """Start the embedded server; `wait_until_up` says when it answers."""
         url = httpx.URL(self.api_url)
         return self._start("prefect-server", ["server", "start", "--host", url.host, "--port", str(url.port)])
 
-    def wait_until_up(self, server: "subprocess.Popen[bytes] | None" = None) -> None:
-        """Wait for the API; raise `OrchestratorUnreachable` if the server dies or takes over 90 s."""
+    def wait_until_up(self, look_around: Callable[[], None] = lambda: None) -> None:
+        """Wait for the API; raise `OrchestratorUnreachable` after 90 s, or what `look_around` raises between looks."""
         deadline = time.monotonic() + _START_S
         while not self.is_up():
-            if (server is not None and server.poll() is not None) or time.monotonic() > deadline:
+            look_around()
+            if time.monotonic() > deadline:
                 raise OrchestratorUnreachable(
                     f"{self.api_url}: Prefect did not come up; see {self.logs / 'prefect-server.log'}"
                 )
@@ -98,11 +108,6 @@ class Orchestrator:
             last = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()][-1:]
             raise DeploymentFailed(f"{prefect_yaml}: Prefect refused it: {' '.join(last)}; see {self.logs}")
 
-    def run(self, flow: str, deployment: str, parameters: Mapping[str, Any], *, timeout_s: float = 600.0) -> RunEnd:
-        """Start a run of a deployment and wait for its end."""
-        run_id = self.start(flow, deployment, parameters)
-        return self.wait(flow, run_id, timeout_s=timeout_s)
-
     def start(self, flow: str, deployment: str, parameters: Mapping[str, Any], *, at: dt.datetime | None = None) -> str:
         """Create a run, now or at a UTC instant, and return its id; the same instant twice creates one run."""
         found = self._deployment(flow, deployment)
@@ -115,16 +120,31 @@ class Orchestrator:
             raise DeploymentFailed(f"{flow}/{deployment}: the run was refused ({answer.text[:200]})")
         return str(answer.json()["id"])
 
-    def wait(self, flow: str, run_id: str, *, timeout_s: float = 600.0) -> RunEnd:
-        """Wait for a run's end; raise `OrchestratorUnreachable` when it takes longer than `timeout_s`."""
+    def wait_until_begun(self, flow: str, run_id: str, *, look_around: Callable[[], None] = lambda: None) -> None:
+        """Wait until a run is under way, or has ended already."""
+        self._wait_for(("RUNNING", *_ENDED), flow, run_id, 600.0, look_around)
+
+    def wait(
+        self, flow: str, run_id: str, *, timeout_s: float = 600.0, look_around: Callable[[], None] = lambda: None
+    ) -> RunEnd:
+        """Wait for a run's end; raise `OrchestratorUnreachable` after `timeout_s`, or what `look_around` raises."""
         started = time.monotonic()
-        while time.monotonic() - started < timeout_s:
-            state = self._request("GET", f"/flow_runs/{run_id}").json()["state"]
-            if state["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
-                return RunEnd(flow, run_id, state["name"], state.get("message") or "", time.monotonic() - started)
+        state = self._wait_for(_ENDED, flow, run_id, timeout_s, look_around)
+        return RunEnd(flow, run_id, state["name"], state.get("message") or "", time.monotonic() - started)
+
+    def _wait_for(
+        self, types: tuple[str, ...], flow: str, run_id: str, timeout_s: float, look_around: Callable[[], None]
+    ) -> dict[str, Any]:
+        """Return a run's state once it is of one of the types."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            look_around()
+            state: dict[str, Any] = self._request("GET", f"/flow_runs/{run_id}").json()["state"]
+            if state["type"] in types:
+                return state
             time.sleep(0.2)
         raise OrchestratorUnreachable(
-            f"{flow}: run {run_id} has not ended after {timeout_s:.0f} s; is a worker running?"
+            f"{flow}: run {run_id} has not got on after {timeout_s:.0f} s; is a worker running?"
         )
 
     def scheduled_runs(self, deployment: str) -> list[tuple[str, str]]:

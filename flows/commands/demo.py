@@ -2,11 +2,12 @@
 
 import datetime as dt
 import json
+import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -15,13 +16,18 @@ from rich.table import Table
 from flows.adapters.data_store import open_store
 from flows.adapters.orchestrator import RunEnd
 from flows.commands.deploy import deploy_plan
+from flows.cycle import refuse_foreign_registry
 from flows.demo_plan import BOOTSTRAP_UNTIL, COMMENTS, DATA, FIRST_MONTH, DemoPlan, make_demo_plan, plan_record
+from flows.home_lock import hold_home
 from flows.services import Services
 from flows.settings import Settings
 from simulation.errors import LullError
 from simulation.plan_file import write_plan, write_whole
 
-_REPLAY_RPS = 150.0
+if TYPE_CHECKING:
+    from reports.records import ReplayRecord
+
+_REPLAY_RPS = 120.0
 _STAGES = ("plan", "simulate", "start", "deploy", "retrain", "evaluate", "promote", "report")
 
 
@@ -30,17 +36,18 @@ class DemoEnded(LullError):
 
 
 class _Stages:
-    """One progress bar per stage, and how long each took."""
+    """Each stage and how long it took: a bar on a terminal, elsewhere a line when it begins and when it ends."""
 
     def __init__(self, console: Console) -> None:
         self.seconds: dict[str, float] = {}
         self.progress = Progress(
             TextColumn("{task.description:<10}"), BarColumn(30), TextColumn("{task.fields[note]}"), TimeElapsedColumn(),
-            console=console,
+            console=console, disable=not console.is_terminal,
         )  # fmt: skip
         self._tasks: dict[str, TaskID] = {
             name: self.progress.add_task(name, total=1, start=False, note="") for name in _STAGES
         }
+        self._console = console
         self._started = time.monotonic()
 
     def begin(self, name: str, total: float = 1) -> None:
@@ -48,6 +55,7 @@ class _Stages:
         self._started = time.monotonic()
         self.progress.update(self._tasks[name], total=total)
         self.progress.start_task(self._tasks[name])
+        self._say(f"{name:<10} begins")
 
     def step(self, name: str) -> None:
         """Move a stage's bar on."""
@@ -59,30 +67,39 @@ class _Stages:
         total = self.progress.tasks[self._tasks[name]].total
         self.progress.update(self._tasks[name], completed=total, note=note)
         self.progress.stop_task(self._tasks[name])
+        self._say(f"{name:<10} {note} ({self.seconds[name]:.0f} s)")
+
+    def _say(self, line: str) -> None:
+        if not self._console.is_terminal:
+            print(line, flush=True)
 
 
 def run(settings: Settings, fast: bool) -> int:
     """Run one cycle and print a one-screen summary; return 0, or 1 when the plan does not hold."""
     console = Console()
-    month = next_demo_month(settings.cycles)
-    cycle = f"{month:%Y-%m}"
-    stages = _Stages(console)
-    with Services(settings) as services, stages.progress:
-        services.start_prefect()
-        demo = _plan(stages, settings, cycle, month, fast)
-        bootstrap = _start_bootstrap(services, demo, cycle)
-        services.start_gateway()
-        certificate = _simulate(stages, settings, demo, cycle)
-        if certificate["answer"] != "holds":
-            bootstrap.wait()
-            _publish(stages, settings, cycle)
-            console.print(f"The plan is not deployed: {certificate['reasons'][0]}")
-            return 1
-        _start(stages, services, bootstrap, settings)
-        _deploy(stages, services, settings, cycle, demo)
-        replay = _run_flows(stages, services, demo, cycle)
-        index = _publish(stages, settings, cycle)
-    _summary(console, settings, cycle, demo, certificate, replay, stages, index)
+    with hold_home(settings.home, "lull demo"):
+        month = next_demo_month(settings.cycles)
+        cycle = f"{month:%Y-%m}"
+        # Whatever would stop the cycle later is looked for before a minute goes into simulating.
+        refuse_foreign_registry(settings.home, settings.mlflow_uri)
+        stages = _Stages(console)
+        with Services(settings) as services, stages.progress:
+            services.refuse_used_ports()
+            services.start_prefect()
+            services.start_gateway()
+            demo = _plan(stages, settings, cycle, month, fast)
+            bootstrap = _start_bootstrap(services, demo, cycle)
+            certificate = _simulate(stages, services, demo, cycle)
+            if certificate["answer"] != "holds":
+                bootstrap.wait()
+                _publish(stages, settings, cycle)
+                console.print(f"The plan is not deployed: {certificate['reasons'][0]}")
+                return 1
+            _start(stages, services, bootstrap, settings)
+            _deploy(stages, services, settings, cycle, demo)
+            replay = _run_flows(stages, services, demo, cycle)
+            index = _publish(stages, settings, cycle)
+        _summary(console, settings, cycle, demo, certificate, replay, stages, index)
     return 0
 
 
@@ -103,7 +120,7 @@ def _plan(stages: _Stages, settings: Settings, cycle: str, month: dt.datetime, f
     return demo
 
 
-def _simulate(stages: _Stages, settings: Settings, demo: DemoPlan, cycle: str) -> dict[str, Any]:
+def _simulate(stages: _Stages, services: Services, demo: DemoPlan, cycle: str) -> dict[str, Any]:
     # Imported late: the kernels load while the servers start.
     from flows.planning_run import validate_plan
     from reports.records import save_record
@@ -114,7 +131,8 @@ def _simulate(stages: _Stages, settings: Settings, demo: DemoPlan, cycle: str) -
         demo.plan, now=demo.now, opens_at=demo.opens_at, history=demo.history, load=demo.load,
         on_trial=lambda _: stages.step("simulate"),
     )  # fmt: skip
-    directory = settings.cycles / cycle
+    services.look_around()
+    directory = services.settings.cycles / cycle
     write_whole(directory / "certificate.json", json.dumps(valid.certificate, indent=1) + "\n")
     save_record(plan_record(demo, cycle, valid.experiment), directory / "plan.json")
     stages.end("simulate", f"{valid.verdict.answer.value} (uncalibrated), {trials} nights")
@@ -134,8 +152,12 @@ def _start(stages: _Stages, services: Services, bootstrap: "subprocess.Popen[byt
 
     stages.begin("start")
     services.start_worker()
-    if bootstrap.wait() != 0:
-        raise DemoEnded(f"the bootstrap champion could not be trained; see {settings.logs / 'bootstrap.log'}")
+    while bootstrap.poll() is None:
+        services.look_around()
+        time.sleep(0.1)
+    if bootstrap.returncode != 0:
+        log = settings.logs / "bootstrap.log"
+        raise DemoEnded(f"the bootstrap champion could not be trained ({_last_line(log)}); see {log}")
     models = registry(settings, "bank-marketing")
     champion = models.champion()
     assert champion is not None  # bootstrap ended well
@@ -151,40 +173,57 @@ def _deploy(stages: _Stages, services: Services, settings: Settings, cycle: str,
     stages.begin("deploy")
     directory = settings.cycles / cycle
     n = deploy_plan(settings, services.orchestrator, directory / "plan.yaml", directory / "certificate.json", demo.now)
-    stages.end("deploy", f"{n} runs scheduled")
+    stages.end("deploy", f"{n} runs scheduled: the next windows' retraining, and drift reports every day")
 
 
-def _run_flows(stages: _Stages, services: Services, demo: DemoPlan, cycle: str) -> Any:
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+
+
+def _run_flows(stages: _Stages, services: Services, demo: DemoPlan, cycle: str) -> "ReplayRecord":
     """Run the four flows by the worker; the gateway serves the newest month's customers meanwhile."""
     from flows.adapters.data_store import next_month
     from flows.domain.features import bank_marketing_schema
     from flows.gateway.replay import Replay, rows_of
+    from reports.records import ReplayRecord, save_record
 
-    name, run = demo.plan.name, services.orchestrator
+    def start(flow: str) -> str:
+        return services.orchestrator.start(flow, demo.plan.name, parameters)
+
+    def must_end_well(flow: str, run_id: str) -> None:
+        _must_end_well(services.orchestrator.wait(flow, run_id, look_around=services.look_around))
+
     in_window = (demo.opens_at + dt.timedelta(minutes=1)).isoformat()
     parameters = {"cycle": cycle, "simulated_now": in_window}
     stages.begin("retrain")
-    _must_end_well(run.run("retrain", name, parameters))
+    must_end_well("retrain", start("retrain"))
     stages.end("retrain", "challenger registered")
-    stages.begin("evaluate", 2)
-    drift = run.start("report-drift", name, parameters)
-    _must_end_well(run.run("evaluate", name, parameters))
-    stages.step("evaluate")
+    stages.begin("evaluate")
+    evaluate, drift = start("evaluate"), start("report-drift")
     store = open_store(DATA)
     month = dt.datetime.fromisoformat(f"{cycle}-01T00:00:00+00:00")
     rows = rows_of(store.snapshot(month, next_month(month)).frame, bank_marketing_schema(store.frame), prefix=cycle)
-    _must_end_well(run.wait("report-drift", drift))
-    stages.end("evaluate", "with the drift report")
+    must_end_well("evaluate", evaluate)
+    stages.end("evaluate", "the drift report is still being made")
     stages.begin("promote")
+    promote = start("promote")
+    # Not before: on a busy machine the rows would run out while the flow's process is still starting.
+    services.orchestrator.wait_until_begun("promote", promote, look_around=services.look_around)
     replay = Replay(services.settings.gateway_url, rows, rate_rps=_REPLAY_RPS, seed=1).start()
     try:
-        _must_end_well(run.run("promote", name, parameters))
+        must_end_well("promote", promote)
     finally:
         counts = replay.stop()
+    record = ReplayRecord(cycle, counts.n_sent, counts.n_answered, counts.n_failed, dict(counts.by_slot),
+                          dict(counts.by_version))  # fmt: skip
+    save_record(record, services.settings.cycles / cycle / "replay.json")
     with services.gateway() as gateway:
         gateway.flush()
-    stages.end("promote", f"{counts.n_answered:,} requests answered, {counts.n_failed} failed")
-    return counts
+    # Nothing waits for the drift report but the pages: it was made beside evaluation and promotion.
+    must_end_well("report-drift", drift)
+    stages.end("promote", f"client: {counts.n_sent:,} requests sent, {counts.n_failed} failed; drift report made")
+    return record
 
 
 def _must_end_well(end: RunEnd) -> None:
@@ -202,12 +241,12 @@ def _publish(stages: _Stages, settings: Settings, cycle: str) -> Path:
 
 
 def _summary(
-    console: Console, settings: Settings, cycle: str, demo: DemoPlan, certificate: dict[str, Any], replay: Any,
-    stages: _Stages, index: Path,
+    console: Console, settings: Settings, cycle: str, demo: DemoPlan, certificate: dict[str, Any],
+    replay: "ReplayRecord", stages: _Stages, index: Path,
 ) -> None:  # fmt: skip
     from reports.records import EvaluationRecord, PromotionRecord, load_record
 
-    directory = settings.cycles / cycle
+    directory, home = settings.cycles / cycle, shlex.quote(str(settings.home))
     evaluation = load_record(EvaluationRecord, directory / "evaluation.json")
     promotion = load_record(PromotionRecord, directory / "promotion.json")
     assert evaluation is not None  # both flows ended well
@@ -222,11 +261,18 @@ def _summary(
     )
     table.add_row("evaluated", f"{evaluation.verdict} on {evaluation.rows:,} rows: {evaluation.reasons[0]}")
     table.add_row("promotion", f"{promotion.verdict}: {promotion.reasons[0]}")
-    slots = ", ".join(f"{slot} {n:,}" for slot, n in sorted(replay.by_slot.items())) or "none"
-    table.add_row("requests", f"{replay.n_sent:,} sent, {replay.n_failed} failed; by slot: {slots}")
+    table.add_row("requests", f"in the whole replay, counted by the client: {replay.sent:,} sent, "
+                              f"{replay.failed} failed; by slot: {_by_slot(replay.answered_by_slot)}")  # fmt: skip
+    table.add_row("", f"of these during the promote flow, counted by the gateway: {promotion.sent:,}, "
+                      f"{promotion.failed} failed; by slot: {_by_slot(promotion.answered_by_slot)}")  # fmt: skip
     if promotion.rollback_drill_s is not None:
         table.add_row("rollback", f"drill took {1000 * promotion.rollback_drill_s:.0f} ms")
     table.add_row("seconds", ", ".join(f"{name} {s:.0f}" for name, s in stages.seconds.items()))
     table.add_row("reports", str(index))
-    table.add_row("again", f"lull demo --home {settings.home}   (takes the next month)")
+    table.add_row("again", f"lull demo --home {home}   (takes the next month)")
+    table.add_row("look", f"LULL_HOME={home} lull status   (the other commands too)")
     console.print(table)
+
+
+def _by_slot(answered: dict[str, int]) -> str:
+    return ", ".join(f"{slot} {n:,}" for slot, n in sorted(answered.items()) if n) or "none"

@@ -17,6 +17,7 @@ import tempfile
 import time
 import tomllib
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -59,7 +60,7 @@ def run(settings: Settings, as_json: bool) -> int:
 
 
 def examine(settings: Settings, environ: Mapping[str, str]) -> list[Finding]:
-    """Return the findings of all checks; nothing is left behind on disk, and only loopback is asked."""
+    """Return the findings of all checks; nothing is left on disk, only loopback and set addresses are asked."""
     requirements, python = declared()
     return [
         check_python(python, platform.python_version()),
@@ -69,7 +70,9 @@ def examine(settings: Settings, environ: Mapping[str, str]) -> list[Finding]:
         check_space(settings.home),
         check_port("gateway port", settings.gateway_host, settings.gateway_port, "/healthz", "LULL_GATEWAY_PORT"),
         *([check_port("Prefect port", "127.0.0.1", settings.prefect_port, "/api/health", "LULL_PREFECT_PORT")]
-          if settings.has_own_prefect else []),
+          if settings.has_own_prefect
+          else [check_address("Prefect", f"{settings.prefect_api_url.rstrip('/')}/health", "PREFECT_API_URL")]),
+        check_registry(settings),
         check_zones(available_timezones()),
         check_local_zone(environ),
         check_clock(dt.datetime.now(dt.UTC)),
@@ -172,6 +175,45 @@ def check_port(check: str, host: str, port: int, health_path: str, variable: str
         except OSError as problem:
             return _taken(check, host, port, health_path, variable, problem)
     return Finding(check, True, f"{host}:{port} is free.")
+
+
+def check_address(check: str, url: str, variable: str) -> Finding:
+    """Ask an address that a variable names; whatever answers without an error is taken for what it should be."""
+    remedy = f"start that server, mend {variable}, or unset it"
+    no_proxy = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with no_proxy.open(url, timeout=3):
+            return Finding(check, True, f"{url} answers.")
+    except urllib.error.HTTPError as error:
+        return Finding(check, False, f"{variable}: {url} answers {error.code}; {remedy}.")
+    except (OSError, http.client.HTTPException, ValueError) as problem:
+        return Finding(check, False, f"{variable}: {url} cannot be reached ({problem}); {remedy}.")
+
+
+def check_registry(settings: Settings) -> Finding:
+    """Look for MLflow where MLFLOW_TRACKING_URI says it is: a server that answers, or a file whose folder is there."""
+    uri, variable = settings.mlflow_uri, "MLFLOW_TRACKING_URI"
+    if uri.startswith(("http://", "https://")):
+        return check_address("MLflow", f"{uri.rstrip('/')}/health", variable)
+    if uri.startswith("sqlite:///"):
+        folder = Path(uri.removeprefix("sqlite:///")).absolute().parent
+        if folder != settings.home and not folder.is_dir():
+            return Finding("MLflow", False, f"{variable}: {folder} is no folder; make it, or unset {variable}.")
+        return Finding("MLflow", True, f"{uri} is a file on this machine.")
+    address = urllib.parse.urlsplit(uri)
+    if not address.hostname:
+        return Finding("MLflow", True, f"{uri} names no server that could be asked.")
+    return check_listener("MLflow", address.hostname, address.port or 5432, variable)
+
+
+def check_listener(check: str, host: str, port: int, variable: str) -> Finding:
+    """See whether anybody listens at a database's address; its password is not shown."""
+    try:
+        with socket.create_connection((host, port), timeout=3):
+            return Finding(check, True, f"{host}:{port} answers.")
+    except OSError as problem:
+        remedy = f"start that database, mend {variable}, or unset it"
+        return Finding(check, False, f"{variable}: {host}:{port} cannot be reached ({problem}); {remedy}.")
 
 
 def _taken(check: str, host: str, port: int, health_path: str, variable: str, problem: OSError) -> Finding:

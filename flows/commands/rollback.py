@@ -15,6 +15,5 @@ def run(settings: Settings, reason: str) -> int:
         "rollback", at=dt.datetime.now(dt.UTC), reason=reason, from_slot=back.bad_slot, from_version=back.bad_version
     )
     print(f"{back.action}: {back.state.live} is live again after {back.took_ms:.0f} ms")
-    print("The registry's champion alias still names the version that was taken back, if it was promoted; "
-          "`lull status` shows both.")  # fmt: skip
+    print("The registry's champion still is the version that was promoted; `lull status` shows it beside what is live.")
     return 0

@@ -3,15 +3,19 @@
 import datetime as dt
 import json as json_module
 import os
+from pathlib import Path
 from typing import Any
 
 from flows.adapters.audit import AuditFile, BrokenAudit
+from flows.adapters.flags import FlagFile, InvalidFlags
 from flows.adapters.gateway_client import GatewayUnreachable
 from flows.adapters.orchestrator import Orchestrator
 from flows.gateway.settings import InvalidGatewaySettings
+from flows.gateway.slot_file import InvalidSlotFile, SlotFile
 from flows.openings_ahead import FLOW, Runs, plan_calendar
+from flows.services import prefect_of_another_home
 from flows.settings import Settings, quiet_environment
-from flows.wiring import gateway_client
+from flows.wiring import gateway_client, gateway_settings, registry
 from simulation.errors import LullError
 from simulation.plan import Plan
 from simulation.plan_file import read_plan
@@ -25,6 +29,7 @@ def run(settings: Settings, json: bool) -> int:
     status = {
         "home": str(settings.home),
         **_gateway(settings),
+        **_registry(settings),
         **_cycles(settings),
         **_prefect(settings),
         **_audit(settings),
@@ -47,13 +52,42 @@ def _gateway(settings: Settings) -> dict[str, Any]:
         with gateway_client(settings) as gateway:
             state = gateway.state()
     except (GatewayUnreachable, InvalidGatewaySettings) as problem:
-        return {"gateway": f"down: {problem}"}
+        return {"gateway": f"down: {problem}", **_slots_on_disk(settings)}
     slots = [
         f"{slot}: version {view.version or 'none'}{' (live)' if slot == state.live else ''}, "
         f"{view.n_served:,} served, {view.n_failed} failed"
         for slot, view in sorted(state.slots.items())
     ]
     return {"gateway": "up", "slots": slots}
+
+
+def _slots_on_disk(settings: Settings) -> dict[str, Any]:
+    """Say what a gateway would start with: its own files tell while it is down."""
+    place = gateway_settings(settings)
+    try:
+        filled, traffic = SlotFile(place.state_path).read(), FlagFile(place.flag_path).read()
+    except (InvalidSlotFile, InvalidFlags) as problem:
+        return {"slots": [f"not known: {problem}"]}
+    if not filled:
+        return {}
+    slots = [
+        f"{slot}: version {slot_filled.version}{' (live)' if traffic and slot == traffic.live else ''}"
+        for slot, slot_filled in sorted(filled.items())
+    ]
+    return {"slots": [*slots, "on disk: served again once the gateway is up"]}
+
+
+def _registry(settings: Settings) -> dict[str, Any]:
+    """Say which version is champion in the registry; after a rollback that is not the one that serves."""
+    plans = sorted(settings.cycles.glob("*/plan.yaml")) if settings.cycles.is_dir() else []
+    own = settings.mlflow_uri.removeprefix("sqlite:///")
+    if not plans or (own != settings.mlflow_uri and not Path(own).is_file()):
+        return {}
+    try:
+        champion = registry(settings, read_plan(plans[-1]).training.model).champion()
+    except LullError as problem:
+        return {"registry": f"not known: {problem}"}
+    return {"registry": f"champion is version {champion}" if champion else "no champion yet"}
 
 
 def _cycles(settings: Settings) -> dict[str, Any]:
@@ -70,6 +104,9 @@ def _prefect(settings: Settings) -> dict[str, Any]:
     orchestrator = Orchestrator(settings.prefect_api_url, {**os.environ, **quiet_environment(settings)}, settings.logs)
     if not orchestrator.is_up():
         return {"prefect": f"down: {settings.prefect_api_url} does not answer; start it with `lull up`"}
+    other = prefect_of_another_home(settings, orchestrator) if settings.has_own_prefect else None
+    if other is not None:
+        return {"prefect": f"up, but it is the Prefect of {other}; set LULL_PREFECT_PORT to a port of this home's own"}
     plan_file = settings.home / "deployed" / "plan.yaml"
     if not plan_file.is_file():
         return {"prefect": "up", "openings": "no plan is deployed; run `lull deploy PLAN`", "next runs": []}

@@ -21,9 +21,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = GatewaySettings(home=given.home, host=given.host, port=given.port, workers=given.workers)
         # Imported late: a wrong argument is answered at once.
-        from flows.gateway.server import say_where, serve
+        from flows.gateway.server import serve
 
-        say_where(settings)
         serve(settings)
     except ValidationError as error:
         first = error.errors()[0]

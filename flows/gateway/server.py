@@ -30,6 +30,7 @@ def serve(settings: GatewaySettings) -> None:
     check_writable(settings.directory)
     read_token(settings, create=True)
     listener = listen(settings.host, settings.port)
+    say_where(settings)  # now that it is so
     if settings.workers > 1:
         _serve_workers(settings, listener)
         return
@@ -73,7 +74,7 @@ def check_writable(directory: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise InvalidGatewaySettings(
-            f"{directory} cannot be written ({error.strerror}); choose another --home or mend its rights"
+            f"{directory} cannot be written ({error.strerror}); choose another home (LULL_HOME) or mend its rights"
         ) from error
 
 

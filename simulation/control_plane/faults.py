@@ -23,6 +23,12 @@ from simulation.scenario import (
 )
 
 _Z95 = 1.6448536269514722
+_RUNNING_WORK = {
+    "drain": "having finished their running requests",
+    "evict_and_requeue": "their running requests go back to the queue",
+    "hand_over": "their running requests are handed over to the others",
+    "fail": "their running requests fail",
+}
 _MOST_FAILURES = 64  # of one replica in one night; a replica that fails more often is not a replica
 
 
@@ -61,15 +67,19 @@ def _is_over(world: World, event: Event) -> bool:
     return isinstance(event, ReplicaLost | ZoneLost | SlowReplica | SlowServing) and _end_s(world, event) <= 0.0
 
 
+def _replicas(n: int) -> str:
+    return f"{n} replica" if n == 1 else f"{n} replicas"
+
+
 def _lose_replicas(world: World, event: ReplicaLost, cause: str) -> SimEvents:
     begin_s = _begin_s(world, event.at_min)
     yield world.after(begin_s, Rank.FAULT)
     lost = world.replicas_up(world.live)[-event.replicas :]  # those with the highest numbers go first
     world.take_down(lost, cause, event.running_work)
-    world.note(f"{event.replicas} replica(s) lost, running work: {event.running_work}")
+    world.note(f"{_replicas(event.replicas)} lost, {_RUNNING_WORK[event.running_work]}")
     yield world.after(_end_s(world, event) - begin_s, Rank.FAULT)
     world.bring_back(lost, cause)
-    world.note(f"{event.replicas} replica(s) back")
+    world.note(f"{_replicas(event.replicas)} back")
 
 
 def _lose_zone(world: World, event: ZoneLost, cause: str, zones: int) -> SimEvents:
@@ -79,7 +89,7 @@ def _lose_zone(world: World, event: ZoneLost, cause: str, zones: int) -> SimEven
     yield world.after(begin_s, Rank.FAULT)
     lost = [(v, n) for v in (BLUE, GREEN) for n in range(world.replicas(v)) if n % zones == event.zone]
     world.take_down(lost, cause, event.running_work)
-    world.note(f"zone {event.zone} lost with {len(lost)} replica(s)")
+    world.note(f"zone {event.zone} lost with {_replicas(len(lost))}")
     yield world.after(_end_s(world, event) - begin_s, Rank.FAULT)
     world.bring_back(lost, cause)
     world.note(f"zone {event.zone} back")
@@ -124,7 +134,7 @@ def _maintain(world: World, event: Maintenance, cause: str) -> SimEvents:
         world.note(f"replica {number} drained for maintenance")
         yield world.after(event.minutes_each * 60, Rank.FAULT)
         world.bring_back([replica], cause)
-    world.note(f"maintenance of {event.replicas} replica(s) done")
+    world.note(f"maintenance of {_replicas(event.replicas)} done")
 
 
 def _slow_serving(world: World, event: SlowServing, cause: str) -> SimEvents:

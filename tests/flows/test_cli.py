@@ -5,6 +5,7 @@ import datetime as dt
 import json
 import math
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -140,6 +141,11 @@ def test_a_wrong_call_exits_with_2(lull: Lull, call: list[str]) -> None:
     outcome = lull(*call)
     assert outcome.code == 2
     assert "Traceback" not in outcome.err
+
+
+def test_a_duration_with_a_unit_is_answered_with_minutes(lull: Lull) -> None:
+    outcome = lull("windows", "worldcup98", "--timezone", "UTC", "--duration", "2h")
+    assert "'2h' is no plain number of minutes; two hours are 120" in outcome.err
 
 
 # What main does with trouble
@@ -598,3 +604,17 @@ def test_a_what_if_of_which_nothing_holds_is_a_no(lull: Lull, plan: Path) -> Non
 )
 def test_a_what_if_of_nonsense_is_refused(lull: Lull, plan: Path, vary: str, sentence: str) -> None:
     assert sentence in refusal(lull("whatif", plan, "--vary", vary, "--scenario", "as-forecast", "--replications", 2))
+
+
+def test_a_gateway_that_cannot_listen_does_not_first_say_that_it_does(lull: Lull) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        said = refusal(lull("serve", "--port", port))
+    assert said == f"lull: port {port} on 127.0.0.1 is in use; stop what listens there, or choose another with --port"
+
+
+def test_a_page_in_markdown_and_the_wiring_load_nothing_heavy() -> None:
+    heavy = ("numba", "matplotlib", "lightgbm", "sklearn", "mlflow", "evidently")
+    code = f"import sys, flows.wiring, reports.publish; print([m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]", "each flow's process waits for it"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.adapters.audit import AuditFile
-from reports.records import EvaluationRecord, PromotionRecord, TrainingRecord, load_record
+from reports.records import EvaluationRecord, PromotionRecord, ReplayRecord, TrainingRecord, load_record
 
 pytestmark = [pytest.mark.demo, pytest.mark.prefect]
 
@@ -73,6 +73,20 @@ def test_the_second_cycle_starts_from_what_was_promoted_and_holds_for_data(home:
     assert evaluation.verdict == "hold for data"
     assert promotion.verdict == "held"
     assert promotion.slot_after == first.slot_after
+
+
+def test_pages_and_terminal_count_requests_over_the_same_two_spans(home: Path) -> None:
+    for n, cycle in ((1, "2009-05"), (2, "2009-06")):
+        said = " ".join((home.parent / f"demo-{n}.txt").read_text(encoding="utf-8").split())
+        replay, promotion = read(home, cycle, "replay", ReplayRecord), read(home, cycle, "promotion", PromotionRecord)
+        assert isinstance(replay, ReplayRecord)
+        assert isinstance(promotion, PromotionRecord)
+        assert replay.sent == replay.answered >= promotion.sent
+        assert f"in the whole replay, counted by the client: {replay.sent:,} sent, 0 failed" in said
+        assert f"during the promote flow, counted by the gateway: {promotion.sent:,}, 0 failed" in said
+        assert "LULL_HOME=" in said
+        page = (home / "reports" / cycle / "promotion.html").read_text(encoding="utf-8")
+        assert f"Of the {replay.sent:,} requests that the client sent in the whole replay, none failed." in page
 
 
 def test_the_certificate_holds_and_says_that_it_is_uncalibrated(home: Path) -> None:

@@ -161,3 +161,24 @@ def test_all_checks_run_on_this_machine(tmp_path: Path) -> None:
     settings = Settings.from_environment({"LULL_GATEWAY_PORT": "8931", "LULL_PREFECT_PORT": "8932"}, home=tmp_path)
     checks = {finding.check for finding in doctor.examine(settings, TELEMETRY_OFF)}
     assert {"Python", "versions", "home", "gateway port", "Prefect port", "time zones", "clock", "telemetry"} <= checks
+
+
+def test_addresses_that_variables_name_are_asked(tmp_path: Path, answering_port: int) -> None:
+    nobody = "http://127.0.0.1:1"
+    well = doctor.check_address("Prefect", f"http://127.0.0.1:{answering_port}/healthz", "PREFECT_API_URL")
+    assert well.is_well
+    for uri, is_well in (
+        (f"sqlite:///{tmp_path}/mlflow.db", True),
+        ("sqlite:////no/such/folder/mlflow.db", False),
+        (nobody, False),
+        ("postgresql://lull:secret@127.0.0.1:1/mlflow", False),
+    ):
+        environment = {"MLFLOW_TRACKING_URI": uri, "PREFECT_API_URL": f"{nobody}/api"}
+        settings = Settings.from_environment(environment, home=tmp_path)
+        finding = doctor.check_registry(settings)
+        assert finding.is_well is is_well, finding
+        assert is_well or finding.sentence.startswith("MLFLOW_TRACKING_URI: "), finding
+        assert "secret" not in finding.sentence
+    prefect = next(f for f in doctor.examine(settings, TELEMETRY_OFF) if f.check == "Prefect")
+    assert not prefect.is_well
+    assert prefect.sentence.startswith(f"PREFECT_API_URL: {nobody}/api/health cannot be reached")

@@ -4,14 +4,20 @@ import datetime as dt
 import json
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from flows.adapters.audit import AuditFile
+from flows.adapters.flags import FlagFile, Traffic
 from flows.commands import status
+from flows.gateway.slot_file import Filled, SlotFile
 from flows.settings import Settings
+from flows.wiring import gateway_settings
 from reports.records import PromotionRecord, save_record
+from simulation.plan_file import write_plan
+from tests.simulation.plans import small_plan
 
 
 @pytest.fixture
@@ -68,3 +74,33 @@ def test_a_broken_audit_log_is_said_aloud(settings: Settings, capsys: pytest.Cap
     assert said(settings, capsys)["audit"] == "1 entries, the chain is whole"
     settings.audit_file.write_text(settings.audit_file.read_text().replace("few", "many"), encoding="utf-8")
     assert said(settings, capsys)["audit"].startswith("BROKEN: ")
+
+
+def test_a_gateway_that_is_down_still_has_its_slots_on_disk(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = gateway_settings(settings)
+    for slot, version in (("blue", "1"), ("green", "2")):
+        SlotFile(place.state_path).put(slot, Filled(version=version, path="m", digest="d", is_warm=True))  # type: ignore[arg-type]  # both are slots
+    FlagFile(place.flag_path).write(Traffic("green", previous="blue"))
+    found = said(settings, capsys)
+    assert found["gateway"].startswith("down: ")
+    assert found["slots"][:2] == ["blue: version 1", "green: version 2 (live)"]
+
+
+def test_the_registry_s_champion_is_shown_beside_what_is_live(
+    settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "registry" not in said(settings, capsys)
+    write_plan(small_plan(), settings.cycles / "2009-05" / "plan.yaml")
+    (settings.home / "mlflow.db").touch()
+    monkeypatch.setattr(status, "registry", lambda *_: SimpleNamespace(champion=lambda: "2"))
+    assert said(settings, capsys)["registry"] == "champion is version 2"
+
+
+def test_a_prefect_of_another_home_is_not_up_for_this_one(
+    settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status.Orchestrator, "is_up", lambda _: True)
+    monkeypatch.setattr(status.Orchestrator, "server_home", lambda _: "/srv/other/prefect")
+    assert said(settings, capsys)["prefect"].startswith("up, but it is the Prefect of /srv/other;")

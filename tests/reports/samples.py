@@ -16,6 +16,7 @@ from reports.records import (
     PlanRecord,
     PromotionRecord,
     PromotionStep,
+    ReplayRecord,
     TrainingRecord,
     WindowRecord,
     save_record,
@@ -58,6 +59,11 @@ def night(scenario: str, seed: int = 1) -> NightRecord:
         offered_per_min=offered,
         bad_per_min=[(m * 7) % 5 if crowd and 60 <= m < 75 else 0 for m in range(181)],
         queue_per_min=[(m * 3) % 4 + (20 if crowd and 60 <= m < 75 else 0) for m in range(181)],
+        choice="middling",
+        capacity_steps=[(-30.0, 200.0), (4.2, 133.3), (47.5, 200.0)],
+        promoted_min=61.0,
+        worst_seed=seed + 4,
+        worst_bad=412,
         steps=[(0.0, 4.2, "prepare"), (4.2, 47.5, "train"), (47.5, 53.0, "evaluate")],
         events=[(31.0, "pause: p99 612 ms over 250 ms"), (46.0, "continue: p99 41 ms"), (53.0, "training done")]
         if crowd
@@ -109,6 +115,7 @@ def certificate(calibrated: bool = False) -> dict[str, Any]:
             "expected_bad_requests": {"value": 41.2, "low": 30.0, "high": 52.4},
             "finish_min_p95": None if name == "twice-the-data" else 71.3,
             "paused_min": 3.4,
+            **({} if name == "retry-storm" else {"recovery_min_p95": 2.0, "cost": share(1.25, 1.2, 1.3)}),
             "reasons": [f"P(the night misses the SLO) is 0 % over 20 nights, at most 14 % for sure ({name})."],
         }
         for name in SCENARIOS
@@ -259,6 +266,10 @@ def drift(cycle: str = "2010-05") -> DriftRecord:
     )
 
 
+def replay(cycle: str = "2010-05") -> ReplayRecord:
+    return ReplayRecord(cycle, 812, 812, 0, {"blue": 500, "green": 312}, {"2": 500, "3": 312})
+
+
 def write_cycle(home: Path, cycle: str = "2010-05") -> Path:
     """Write a whole cycle below `home` and return its directory."""
     folder = home / "cycles" / cycle
@@ -266,6 +277,7 @@ def write_cycle(home: Path, cycle: str = "2010-05") -> Path:
     save_record(training(cycle), folder / "training.json")
     save_record(evaluation(cycle), folder / "evaluation.json")
     save_record(promotion(cycle), folder / "promotion.json")
+    save_record(replay(cycle), folder / "replay.json")
     save_record(drift(cycle), folder / "drift.json")
     write_certificate(folder, certificate())
     (folder / "evidently.html").write_text("<!doctype html><title>Evidently</title>made up", encoding="utf-8")

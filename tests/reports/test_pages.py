@@ -1,6 +1,7 @@
 """What the pages say: every caveat where the verdict stands, figures as recorded, and one gold file."""
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import pytest
 
 from reports import records
 from reports.cycle_files import CycleFiles, read_cycle
-from reports.page import Page, Table, Text
+from reports.page import Bullets, Page, Plot, Table, Text
 from reports.pages import index_page, page_of
 from reports.publish import markdown_for
 from reports.records import save_record
+from simulation.verdict import certificate_digest
 from tests.reports import samples
 
 GOLD = Path(__file__).parent / "gold"
@@ -47,7 +49,8 @@ def test_a_verdict_is_never_shown_without_its_uncalibrated_mark(folder: Path) ->
     assert any("uncalibrated" in caveat.text for caveat in plan.caveats)
     scenarios = next(t for t in tables(plan) if t.columns[0] == "Scenario")
     assert all("(uncalibrated)" in str(row[1]) for row in scenarios.rows)
-    assert "(uncalibrated)" in index.answer
+    told = next(b for s in index.sections for b in s.blocks if isinstance(b, Bullets))
+    assert any("not enough evidence (uncalibrated)" in item for item in told.items)
     assert "(uncalibrated)" in str(tables(index)[0].rows[0])
 
 
@@ -107,14 +110,86 @@ def test_hidden_groups_are_counted_and_never_named(folder: Path) -> None:
 
 def test_a_promotion_that_lost_nothing_says_none_failed(folder: Path) -> None:
     page = page_of(read_cycle(folder), "promotion")
-    assert "None of the 507 requests sent meanwhile failed." in page.answer
-    assert (page.tone, page.caveats) == ("good", ())
+    assert "Of the 507 requests that the gateway counted during the promote flow, none failed." in page.answer
+    assert page.tone == "good"
+
+
+def test_both_spans_in_which_requests_are_counted_are_shown_and_named(folder: Path) -> None:
+    page = page_of(read_cycle(folder), "promotion")
+    assert "Of the 812 requests that the client sent in the whole replay, none failed." in page.answer
+    gateway, client = tables(page)[1:]
+    assert gateway.caption == "During the promote flow, counted by the gateway"
+    assert ("sent", "507") in gateway.rows
+    assert client.caption == "In the whole replay, which outlasts the promote flow, counted by the client"
+    assert {("slot blue", "500"), ("sent", "812")} <= set(client.rows)
+    (folder / "replay.json").unlink()
+    assert "replay" not in page_of(read_cycle(folder), "promotion").answer
+
+
+def test_a_cycle_in_which_no_traffic_moved_shows_no_empty_picture_and_no_row_of_nothing(folder: Path) -> None:
+    held = dataclasses.replace(
+        samples.promotion(), sent=0, answered_by_slot={"blue": 0, "green": 0}, answered_by_version={"2": 0}, steps=[]
+    )
+    save_record(held, folder / "promotion.json")
+    page = page_of(read_cycle(folder), "promotion")
+    assert not any(isinstance(block, Plot) for section in page.sections for block in section.blocks)
+    assert [table.caption.split(",")[0] for table in tables(page)] == ["In the whole replay"]
+    one_slot = dataclasses.replace(samples.promotion(), answered_by_slot={"blue": 507, "green": 0})
+    save_record(one_slot, folder / "promotion.json")
+    page = page_of(read_cycle(folder), "promotion")
+    assert not any(isinstance(block, Plot) for section in page.sections for block in section.blocks)
+    save_record(held, folder / "promotion.json")
+    (folder / "replay.json").unlink()
+    assert [section.heading for section in page_of(read_cycle(folder), "promotion").sections] == ["Why", "Step by step"]
+
+
+def test_the_promotion_page_says_that_its_times_are_real_ones_and_one_duration_in_one_way(folder: Path) -> None:
+    page = page_of(read_cycle(folder), "promotion")
+    assert [c.text for c in page.caveats] == [
+        "The cycle's clock is simulated; the times on this page are the real ones at which the steps ran."
+    ]
+    assert "traffic was back on the old slot 410 ms after the order" in words(page)
+    assert "400 ms" in tables(page)[0].rows[0]
+
+
+def test_what_older_versions_did_not_record_is_not_known(folder: Path) -> None:
+    scenarios = next(t for t in tables(page_of(read_cycle(folder), "plan")) if t.columns[0] == "Scenario")
+    shown = {row[0]: row[-2:] for row in scenarios.rows}
+    assert (shown["as-forecast"], shown["retry-storm"]) == (("2.00", "1.25"), ("not known", "not known"))
+    path = folder / "plan.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    for night in data["nights"]:
+        for name in ("choice", "capacity_steps", "promoted_min", "rolled_back_min", "worst_seed", "worst_bad"):
+            del night[name]
+    path.write_text(json.dumps(data), encoding="utf-8")
+    files = read_cycle(folder)
+    assert files.plan.problem is None
+    assert "The worst night" not in markdown_for(folder.parent.parent, "2010-05", "plan")
+
+
+def test_the_worst_night_is_named_where_a_middling_one_is_shown(folder: Path) -> None:
+    assert "The worst night, seed 5, had 412 bad requests." in markdown_for(folder.parent.parent, "2010-05", "plan")
+
+
+def test_scenarios_that_give_the_same_figures_are_said_to_and_why(folder: Path) -> None:
+    text = words(page_of(read_cycle(folder), "plan"))
+    assert "failed-stage, flash-crowd and replica-lost give nearly the same figures as as-forecast: in" in text
+    assert "of the smallest capacity" in text
+
+
+def test_bounds_that_are_the_same_for_several_scenarios_are_told_once(folder: Path) -> None:
+    same = samples.certificate()
+    for scenario in same["scenarios"]:
+        scenario["reasons"] = ["P(…) is 0 %: kept."]
+    same["digest"] = certificate_digest(same)
+    samples.write_certificate(folder, same)
+    assert markdown_for(folder.parent.parent, "2010-05", "plan").count("is 0 %: kept.") == 1
 
 
 def test_failed_requests_are_told_in_the_answer_and_colour_it(folder: Path) -> None:
     save_record(samples.promotion(failed=2), folder / "promotion.json")
     page = page_of(read_cycle(folder), "promotion")
-    assert "2 of the 507 requests sent meanwhile failed." in page.answer
+    assert "Of the 507 requests that the gateway counted during the promote flow, 2 failed." in page.answer
     assert page.tone == "bad"
 
 
@@ -127,7 +202,8 @@ def test_counts_that_do_not_add_up_are_not_passed_over(folder: Path) -> None:
 def test_no_traffic_is_no_proof_that_nothing_failed(folder: Path) -> None:
     quiet = dataclasses.replace(samples.promotion(), sent=0, answered_by_slot={}, answered_by_version={})
     save_record(quiet, folder / "promotion.json")
-    assert "nothing is shown about lost requests" in page_of(read_cycle(folder), "promotion").answer
+    (folder / "replay.json").unlink()
+    assert "which says nothing about lost ones" in page_of(read_cycle(folder), "promotion").answer
 
 
 @pytest.mark.parametrize(
@@ -155,7 +231,8 @@ def test_the_index_lists_the_newest_cycle_first(tmp_path: Path) -> None:
     cycles: list[CycleFiles] = [read_cycle(samples.write_cycle(tmp_path, name)) for name in ("2010-06", "2010-05")]
     page = index_page(cycles)
     assert [row[0] for row in tables(page)[0].rows] == ["2010-06", "2010-05"]
-    assert page.answer.startswith("Cycle 2010-06: From the request history worldcup98")
+    assert page.answer.startswith("Cycle 2010-06: The challenger was promoted: version 3 in slot green")
+    assert len(page.answer) < 250, "the lead is a line or two; the rest stands in a list below"
 
 
 @pytest.mark.parametrize("name", ["cycle", "promotion"])

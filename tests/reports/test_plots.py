@@ -1,5 +1,6 @@
 """Pictures: the same bytes on every run, no colour of their own for ink, and nothing to trip over in the data."""
 
+import dataclasses
 import datetime as dt
 import math
 import subprocess
@@ -64,6 +65,35 @@ def test_a_picture_is_the_same_bytes_in_another_process() -> None:
 def test_a_gap_in_the_history_is_drawn_as_a_gap() -> None:
     whole: list[float | None] = [0.0 if v is None else v for v in PLAN.history_load_rps]
     assert load() != load(whole)
+
+
+def test_every_picture_shrinks_to_a_telephone_with_its_letters_still_readable() -> None:
+    for name, draw in DRAWINGS.items():
+        root = ElementTree.fromstring(draw())
+        assert root.get("viewBox") is not None, name
+        # 368 px of a 400 px wide page: letters of 9.5 points are then at least 8.5 px high.
+        width_pt = float((root.get("width") or "").removesuffix("pt"))
+        assert 9.5 * 368 / width_pt >= 8.5, name
+
+
+def test_each_stage_of_training_has_a_name_of_its_own_beside_its_bar() -> None:
+    text = plots.night(NIGHT)
+    assert all(f">{name}<" in text for name in ("prepare", "train", "evaluate"))
+
+
+def test_events_too_close_to_be_numbered_apart_share_a_mark() -> None:
+    assert plots._marks([25.4, 26.3, 27.3, 27.3, 50.0], 7.0) == [(25.4, "1–4"), (50.0, "5")]
+
+
+def test_the_minute_that_was_not_played_is_not_drawn() -> None:
+    whole = dataclasses.replace(NIGHT, offered_per_min=[*NIGHT.offered_per_min[:180], 0])
+    assert plots.night(whole) == plots.night(dataclasses.replace(whole, offered_per_min=whole.offered_per_min[:180]))
+
+
+def test_capacity_and_the_moment_of_going_live_are_drawn_and_named() -> None:
+    assert all(f">{words}<" in plots.night(NIGHT) for words in ("capacity", "new model live"))
+    bare = dataclasses.replace(NIGHT, capacity_steps=[], promoted_min=math.nan)
+    assert "capacity" not in plots.night(bare)
 
 
 def test_empty_and_unknown_data_still_make_a_picture() -> None:

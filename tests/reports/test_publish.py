@@ -105,7 +105,7 @@ def test_a_missing_record_has_not_happened_yet(home: Path) -> None:
 
 def test_an_empty_home_gets_an_index_that_says_what_to_do(tmp_path: Path) -> None:
     text = publish(tmp_path).read_text(encoding="utf-8")
-    assert "No cycle has happened yet; `lull demo` runs the first one." in text
+    assert "No cycle has happened yet; <code>lull demo</code> runs the first one." in text
 
 
 @pytest.mark.parametrize("page", RECORDS)

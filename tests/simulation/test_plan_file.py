@@ -194,3 +194,13 @@ def test_a_new_file_can_be_read_by_others_as_the_umask_allows(tmp_path: Path) ->
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "new.yaml").stat().st_mode) == 0o644
+
+
+def test_a_file_that_is_too_large_for_a_plan_is_refused_without_being_parsed(path: Path) -> None:
+    path.write_text(PLAN_YAML + "# " + "x" * 2**20, encoding="utf-8")
+    assert refusal(path) == "is larger than 1 MiB; plans and scenarios are a few kilobytes"
+
+
+def test_a_time_that_is_none_is_answered_with_how_times_are_written(path: Path) -> None:
+    change(path, '"02:00"', '"25:99"')
+    assert refusal(path) == "window.starts_at_local: a time of day is written HH:MM, from 00:00 to 23:59 (got '25:99')"

@@ -69,3 +69,10 @@ def test_more_lost_replicas_than_there_are_are_refused() -> None:
     with pytest.raises(InvalidScenario, match="3 replicas cannot be lost of 2; lower the number"):
         scenario.check_against(small_plan())
     scenario.check_against(small_plan(serving__replicas=3))
+
+
+def test_a_file_that_is_too_large_for_a_scenario_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "large.yaml"
+    path.write_bytes(b"#" * (2**20 + 1))
+    with pytest.raises(InvalidScenario, match=r"large\.yaml: is larger than 1 MiB"):
+        read_scenario(path)

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from simulation import verdict as verdict_module
 from simulation.experiment import provenance
 from simulation.plan import Plan
 from simulation.result import Experiment, Trial
@@ -162,7 +161,7 @@ def test_a_certificate_for_another_plan_is_refused() -> None:
 
 def test_a_certificate_by_other_code_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     made = certificate()
-    monkeypatch.setattr(verdict_module, "code_digest", lambda: "f" * 64)
+    monkeypatch.setattr("simulation.experiment.code_digest", lambda: "f" * 64)
     with pytest.raises(InvalidCertificate, match="another version of the simulator"):
         check_certificate(made, small_plan(), NOW)
 

@@ -24,8 +24,16 @@ def test_lost_replicas_slow_the_night_and_come_back(running_work: str) -> None:
     assert trial.max_queue == pytest.approx(3600, rel=0.1)
     assert max(trial.queue_per_min[:70]) < 100
     assert max(trial.queue_per_min[80:]) < 100
-    assert [round(at) for at in times_of(trial, "2 replica(s)")] == [40, 43]
+    assert [round(at) for at in times_of(trial, "2 replicas")] == [40, 43]
     assert trial.in_flight < 20
+
+
+@pytest.mark.parametrize("running_work", ["drain", "evict_and_requeue", "hand_over"])
+def test_a_loss_is_told_in_words_that_a_reader_of_the_page_knows(running_work: str) -> None:
+    lost = {"kind": "replica_lost", "at_min": 40, "minutes": 3, "running_work": running_work}
+    notes = [text for _, text in play(lost).events]
+    assert [text.split(",")[0] for text in notes if "replica" in text] == ["1 replica lost", "1 replica back"]
+    assert not any("_" in text or "(s)" in text for text in notes)
 
 
 def test_two_losses_at_once_add_up() -> None:
@@ -46,7 +54,7 @@ def test_a_fault_that_ended_before_the_night_is_not_played() -> None:
     ],
 )
 def test_a_fault_that_began_before_the_night_ends_when_it_says(event: dict[str, Any]) -> None:
-    ends = times_of(play(event), "1 replica(s) back") + times_of(play(event), "serving recovers")
+    ends = times_of(play(event), "1 replica back") + times_of(play(event), "serving recovers")
     assert ends == [pytest.approx(-10.0)]
 
 
@@ -74,7 +82,7 @@ def test_a_lost_zone_takes_its_replicas_and_no_others() -> None:
     trial = play({"kind": "zone_lost", "at_min": 5, "minutes": 10, "zone": 1}, plan=zoned(replicas=5, zones=3))
     steps = [(round(minute), round(rps)) for minute, rps in trial.capacity_steps if 4 <= minute <= 16]
     assert steps == [(5, 60), (15, 100)]  # replicas 1 and 4 of 0 to 4, each 20 requests per second
-    assert times_of(trial, "zone 1 lost with 2 replica(s)") == [pytest.approx(5.0)]
+    assert times_of(trial, "zone 1 lost with 2 replicas") == [pytest.approx(5.0)]
 
 
 def test_two_causes_hold_a_replica_down_until_both_are_over() -> None:
@@ -102,7 +110,7 @@ def test_maintenance_takes_one_replica_at_a_time() -> None:
     trial = play({"kind": "maintenance", "at_min": 5, "minutes_each": 3, "replicas": 3}, plan=zoned())
     capacities = {round(rps) for minute, rps in trial.capacity_steps if 5 <= minute < 14}
     assert capacities <= {60, 80}
-    assert times_of(trial, "maintenance of 3 replica(s) done") == [pytest.approx(14.0)]
+    assert times_of(trial, "maintenance of 3 replicas done") == [pytest.approx(14.0)]
     assert trial.n_bad == 0
 
 
