@@ -5,11 +5,12 @@ import math
 from dataclasses import dataclass
 
 from flows.planning_run import HORIZON_DAYS
-from reports.records import NightRecord, PlanRecord, WindowRecord
+from reports.night_records import nights_to_show
+from reports.records import PlanRecord, WindowRecord
 from simulation.plan import Plan
 from simulation.plan_file import window_rule
 from simulation.planning.windows import Window, find_windows
-from simulation.result import Experiment, Trial
+from simulation.result import Experiment
 from simulation.traffic.forecast import Forecast, forecast
 from simulation.traffic.history import RequestHistory
 from simulation.traffic.read_history import read_history
@@ -96,7 +97,9 @@ def plan_record(demo: DemoPlan, cycle: str, experiment: Experiment) -> PlanRecor
         threshold_rps=demo.plan.window.threshold_rps,
         time_zone=ZONE,
         windows=[_window_record(window) for window in demo.windows],
-        nights=[night for scenario in experiment.scenarios() for night in _nights(demo.plan, experiment, scenario)],
+        nights=[
+            night for scenario in experiment.scenarios() for night in nights_to_show(demo.plan, experiment, scenario)
+        ],
         next_openings=[next(openings)[0].isoformat() for _ in range(12)],
     )
 
@@ -111,36 +114,6 @@ def _window_record(window: Window) -> WindowRecord:
         probability_below=window.probability_below,
         expected_requests=window.expected_requests,
         reason=window.reason,
-    )
-
-
-def _nights(plan: Plan, experiment: Experiment, scenario: str) -> list[NightRecord]:
-    """Return the nights to show: the one with the middling count of bad requests, and the worst if it broke the SLO."""
-    trials = sorted(experiment.of(scenario), key=lambda trial: (trial.n_bad, trial.seed))
-    middling, worst = trials[len(trials) // 2], trials[-1]
-    shown = [("middling", middling)]
-    if worst.is_breach and worst is not middling:
-        shown.append(("worst", worst))
-    return [_night(plan, choice, trial, worst) for choice, trial in shown]
-
-
-def _night(plan: Plan, choice: str, trial: Trial, worst: Trial) -> NightRecord:
-    return NightRecord(
-        scenario=trial.scenario,
-        seed=trial.seed,
-        lead_min=30.0,
-        window_min=plan.window.duration_min,
-        offered_per_min=list(trial.offered_per_min),
-        bad_per_min=list(trial.bad_per_min),
-        queue_per_min=list(trial.queue_per_min),
-        steps=list(trial.steps),
-        events=list(trial.events),
-        choice=choice,
-        capacity_steps=list(trial.capacity_steps),
-        promoted_min=trial.promoted_min,
-        rolled_back_min=trial.rolled_back_min,
-        worst_seed=worst.seed,
-        worst_bad=worst.n_bad,
     )
 
 
@@ -211,6 +184,8 @@ def _sections(history: RequestHistory, weeks: int, best: Window) -> dict[str, ob
             ],
         },
         "rollout": {"shadow_requests": 300, "canary_ratios": [0.1, 0.5], "requests_per_step": 100},
+        # Assumed prices, so that cost can be compared: a small machine of a public cloud.
+        "costs": {"currency": "EUR", "replica_hour": 0.05, "training_cpu_hour": 0.05},
         "acceptance": {
             "allow_uncalibrated": True,
             "scenarios": SCENARIOS,

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from reports import plots, whatif_plots
+from reports.night_records import nights_to_show
 from reports.page import Again, Block, Note, Page, Plot, Section, Table, Text
-from reports.records import NightRecord
 from reports.wording import number, percent
 from simulation.plan import Plan
 from simulation.planning.sweep import Sweep, Tried
@@ -63,23 +63,6 @@ def worst_of(one: Tried) -> ScenarioVerdict:
     """Return the scenario of a plan whose SLO is most likely missed, the slowest of equals."""
     assert one.verdict is not None  # asked of plans that were played
     return max(one.verdict.scenarios, key=lambda v: (v.breach.value, v.p99_ms.value))
-
-
-def night_record(plan: Plan, experiment: Experiment, scenario: str) -> NightRecord:
-    """Return the night to show of a scenario: the one with the middling number of bad requests."""
-    trials = sorted(experiment.of(scenario), key=lambda trial: (trial.n_bad, trial.seed))
-    trial = trials[len(trials) // 2]
-    return NightRecord(
-        scenario=scenario,
-        seed=trial.seed,
-        lead_min=30.0,
-        window_min=plan.window.duration_min,
-        offered_per_min=list(trial.offered_per_min),
-        bad_per_min=list(trial.bad_per_min),
-        queue_per_min=list(trial.queue_per_min),
-        steps=list(trial.steps),
-        events=list(trial.events),
-    )
 
 
 def _answer(sweep: Sweep, best: Tried | None) -> str:
@@ -149,7 +132,7 @@ def _points(judged: Sequence[Tried]) -> list[tuple[str, str, float, float, float
 def _nights(one: Tried, plan: Plan, experiment: Experiment) -> Section:
     blocks: list[Block] = [Text(f"The middling night of each scenario under {one.label}.")]
     for scenario in experiment.scenarios():
-        record = night_record(plan, experiment, scenario)
+        record = nights_to_show(plan, experiment, scenario)[0]
         words = f"{scenario}, seed {record.seed}: load, queue, bad requests and training, minute by minute."
         blocks.append(Plot(partial(plots.night, record), words))
     return Section("One night", tuple(blocks))

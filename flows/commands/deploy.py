@@ -1,11 +1,10 @@
 """`lull deploy`: write prefect.yaml from a plan whose certificate holds, deploy it, and create the next runs in UTC."""
 
 import datetime as dt
-import json
 from pathlib import Path
-from typing import Any
 
 from flows.adapters.orchestrator import Orchestrator, OrchestratorUnreachable
+from flows.certificate_file import read_certificate
 from flows.cycle import deploy_to
 from flows.deployments import DeploymentDrift, read_prefect_yaml, write_prefect_yaml
 from flows.domain.deployment_drift import drift
@@ -21,7 +20,8 @@ def run(settings: Settings, plan: Path, certificate: Path | None, overwrite: boo
     services = Services(settings)
     plan_file, certificate_file = plan, certificate or plan.parent / "certificate.json"
     try:
-        check_certificate(read_certificate(certificate_file), read_plan(plan_file), dt.datetime.now(dt.UTC))
+        known = read_plan(plan_file)
+        check_certificate(read_certificate(certificate_file), known, dt.datetime.now(dt.UTC))
     except InvalidCertificate as problem:
         print(f"lull: not deployed: {problem}")
         return 1
@@ -30,7 +30,7 @@ def run(settings: Settings, plan: Path, certificate: Path | None, overwrite: boo
     with services:
         if not overwrite:
             try:
-                check_drift(settings, services.orchestrator, read_plan(plan_file).name)
+                check_drift(settings, services.orchestrator, known.name)
             except DeploymentDrift as problem:
                 print(f"lull: not deployed: {problem}")
                 return 1
@@ -91,18 +91,3 @@ def check_drift(settings: Settings, orchestrator: Orchestrator, name: str) -> No
             f"{orchestrator.api_url} has drifted from {file}: {found[0]}{more}; "
             "look at it, then deploy with --overwrite"
         )
-
-
-def read_certificate(path: Path) -> dict[str, Any]:
-    """Return a certificate file's content; raise `InvalidCertificate` in one sentence."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InvalidCertificate(f"{path}: there is no certificate; run `lull simulate` on the plan first") from None
-    except (OSError, ValueError) as problem:
-        raise InvalidCertificate(
-            f"{path}: is no certificate ({problem}); run `lull simulate` on the plan again"
-        ) from None
-    if not isinstance(content, dict) or not {"answer", "provenance", "digest", "expires_at"} <= content.keys():
-        raise InvalidCertificate(f"{path}: is no certificate; run `lull simulate` on the plan again")
-    return content

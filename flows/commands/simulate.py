@@ -4,7 +4,6 @@ import datetime as dt
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from flows.commands.printing import Counter, print_json, print_table
 from flows.planning_run import ValidatedPlan, plan_scenarios, validate_plan
@@ -13,7 +12,7 @@ from simulation.plan import Plan
 from simulation.plan_file import read_plan, write_whole
 from simulation.scenario import read_scenario
 from simulation.statistics import Estimate
-from simulation.verdict import Answer, InvalidCertificate, ScenarioVerdict
+from simulation.verdict import Answer, ScenarioVerdict
 
 EXIT_CODES = {Answer.HOLDS: 0, Answer.FAILS: 1, Answer.UNDECIDED: 3}
 
@@ -120,16 +119,3 @@ def _can_write(target: Path) -> None:
         raise InvalidPlan(
             f"{target.parent}: no certificate can be written there ({trouble}); use --certificate"
         ) from None
-
-
-def read_certificate(path: Path) -> dict[str, Any]:
-    """Return a certificate's plain data; raise `InvalidCertificate` if the file is missing or is not one."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InvalidCertificate(f"{path}: there is no certificate; run `lull simulate` on the plan first") from None
-    except (OSError, ValueError) as problem:
-        raise InvalidCertificate(f"{path}: cannot be read ({problem}); run `lull simulate` on the plan again") from None
-    if not isinstance(content, dict) or not {"digest", "answer", "provenance", "expires_at"} <= set(content):
-        raise InvalidCertificate(f"{path}: is not a certificate; run `lull simulate` on the plan again")
-    return content

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from flows import cli
-from flows.commands.simulate import EXIT_CODES, read_certificate
+from flows.certificate_file import read_certificate
+from flows.commands.simulate import EXIT_CODES
 from flows.planning_run import choose_opening, plan_scenarios, plan_traffic, validate_plan
 from flows.settings import TELEMETRY_OFF
 from simulation.errors import InvalidPlan, LullError
@@ -211,7 +212,11 @@ def test_telemetry_is_off_before_a_command_is_imported(lull: Lull, monkeypatch: 
     ("call", "module", "given"),
     [
         (["demo", "--fast"], "flows.commands.demo", {"fast": True}),
-        (["deploy", "p.yaml"], "flows.commands.deploy", {"plan": Path("p.yaml"), "certificate": None}),
+        (
+            ["deploy", "p.yaml"],
+            "flows.commands.deploy",
+            {"plan": Path("p.yaml"), "certificate": None, "overwrite": False},
+        ),
         (["up"], "flows.commands.up", {}),
         (["serve", "--port", "8500"], "flows.commands.serve", {"host": None, "port": 8500}),
         (["status", "--json"], "flows.commands.status", {"json": True}),

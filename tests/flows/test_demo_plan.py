@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from flows.commands.demo import _Stages
-from flows.demo_plan import COMMENTS, DURATION_MIN, FIRST_MONTH, DemoPlan, _nights, make_demo_plan
+from flows.demo_plan import COMMENTS, DURATION_MIN, FIRST_MONTH, DemoPlan, make_demo_plan
+from reports.night_records import nights_to_show
 from simulation.plan import Plan
 from simulation.plan_file import window_rule
 from simulation.result import Experiment, Trial
@@ -59,10 +60,10 @@ def test_openings_repeat_weekly_on_the_chosen_day(demo: DemoPlan) -> None:
 
 def test_the_worst_night_is_shown_beside_the_middling_one_where_it_missed_the_slo(demo: DemoPlan) -> None:
     trials = [quiet_trial(seed, n_bad) for seed, n_bad in ((1, 3), (2, 900), (3, 5))]
-    quiet = _nights(demo.plan, Experiment(tuple(trials), {}), "as-forecast")
+    quiet = nights_to_show(demo.plan, Experiment(tuple(trials), {}), "as-forecast")
     assert [(n.choice, n.seed, n.worst_seed, n.worst_bad) for n in quiet] == [("middling", 3, 2, 900)]
     trials[1] = dataclasses.replace(trials[1], is_breach=True)
-    both = _nights(demo.plan, Experiment(tuple(trials), {}), "as-forecast")
+    both = nights_to_show(demo.plan, Experiment(tuple(trials), {}), "as-forecast")
     assert [(n.choice, n.seed) for n in both] == [("middling", 3), ("worst", 2)]
 
 

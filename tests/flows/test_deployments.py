@@ -96,9 +96,9 @@ def broken_certificates(plan: Plan) -> dict[str, tuple[str | None, str]]:
     failing = certificate(plan, answer="fails", reasons=["P(breach) is 90%"])
     return {
         "missing": (None, "there is no certificate; run `lull simulate`"),
-        "no json": ("holds", "is no certificate"),
-        "a list": ("[]", "is no certificate"),
-        "half": ('{"answer": "holds"}', "is no certificate"),
+        "no json": ("holds", "is not a certificate"),
+        "a list": ("[]", "is not a certificate"),
+        "half": ('{"answer": "holds"}', "is not a certificate"),
         "changed": (json.dumps({**failing, "answer": "holds"}), "was changed after it was issued"),
         "expired": (json.dumps(certificate(plan, expires_at=past)), "expired at 2020-01-01"),
         "failing": (json.dumps(failing), "says 'fails': P(breach) is 90%"),

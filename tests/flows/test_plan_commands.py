@@ -210,7 +210,7 @@ def test_diff_says_what_users_notice_first_and_always_ends_with_0(
 
 
 def show(path: Path, since: str, *, as_json: bool = True) -> int:
-    return windows.run(None, None, None, None, 5, None, None, as_json, plan=path, since=since)
+    return windows.run(None, None, None, None, 5, None, None, "zone", None, None, as_json, plan=path, since=since)
 
 
 def test_a_plan_s_windows_openings_and_clock_changes_are_told_with_who_denies_what(
@@ -270,7 +270,8 @@ def test_a_plan_that_never_opens_ends_with_1_and_still_says_why(
 def test_a_call_that_cannot_be_meant_is_refused(call: dict[str, Any], said: str) -> None:
     asked: dict[str, Any] = {
         "history": None, "time_zone": None, "duration_min": None, "threshold_rps": None, "count": 5,
-        "time_column": None, "count_column": None, "as_json": False,
+        "time_column": None, "count_column": None, "holidays": "zone", "by": None, "zone_column": None,
+        "as_json": False,
     }  # fmt: skip
     with pytest.raises(InvalidPlan) as refusal:
         windows.run(**{**asked, **call})
