@@ -12,6 +12,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --no-index --editable .
+	$(BIN)/python -m simulation.compile_kernels
 	@touch $(STAMP)
 
 demo: $(STAMP) ## make the environment, run the whole loop on real data, print where the reports are

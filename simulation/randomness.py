@@ -274,7 +274,7 @@ def _draw(seed: int, arrivals: ArrayLike, attempts: ArrayLike, purpose: int, for
         keys.append(values.astype(np.int64))
     if not 0 <= purpose < 64:
         raise InvalidWorkload(f"purpose {purpose} is not in 0..63; use a member of Purpose")
-    numbers, tries = np.broadcast_arrays(*keys)
+    numbers, tries = (np.array(part) for part in np.broadcast_arrays(*keys))
     out = np.empty(numbers.shape)
     # Without the compiler numpy scalars do the arithmetic, and warn about the wrap-around that is meant.
     with np.errstate(over="ignore"):
