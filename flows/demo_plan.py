@@ -123,9 +123,9 @@ def _sections(history: RequestHistory, weeks: int, best: Window) -> dict[str, ob
         "profile": "demo",
         "serving": {
             "pool": "gateway",
-            "replicas": 3,
-            "servers_per_replica": 2,
-            "queue_limit": 200,
+            "replicas": 6,
+            "servers_per_replica": 4,
+            "queue_limit": 400,
             "service_time": {"mean_ms": 30.0, "scv": 1.0, "distribution": "lognormal", "calibrated": False},
             "client": {"timeout_ms": 2000.0, "retries": 1, "backoff_ms": 100.0, "jitter_ratio": 0.5},
             "slo": {
@@ -170,7 +170,7 @@ def _sections(history: RequestHistory, weeks: int, best: Window) -> dict[str, ob
         "triggers": [
             {"name": "pause-when-users-wait", "observe": "p99_ms", "above": 400.0, "clears_below": 250.0, "for_s": 20,
              "clears_for_s": 120, "action": "pause"},
-            {"name": "pause-on-surge", "observe": "load_rps", "above": 60.0, "clears_below": 40.0, "for_s": 20,
+            {"name": "pause-on-surge", "observe": "load_rps", "above": 300.0, "clears_below": 200.0, "for_s": 20,
              "clears_for_s": 120, "action": "pause"},
         ],
         "evaluation": {

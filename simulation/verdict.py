@@ -44,6 +44,7 @@ class ScenarioVerdict:
     recovery_min_p95: float
     cost: Estimate
     reasons: tuple[str, ...]
+    binding: tuple[str, ...]  # of the reasons those that keep it from holding
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -85,7 +86,7 @@ def judge(plan: Plan, experiment: Experiment, *, is_partial: bool = False) -> Ve
     verdicts = tuple(_judge_scenario(plan, experiment, name) for name in experiment.scenarios())
     wanted = () if is_partial else plan.acceptance.scenarios
     missing = [name for name in wanted if name not in experiment.scenarios()]
-    reasons = [f"{v.scenario}: {reason}" for v in verdicts if v.answer is not Answer.HOLDS for reason in v.reasons]
+    reasons = [f"{v.scenario}: {reason}" for v in verdicts for reason in v.binding]
     answers = {v.answer for v in verdicts}
     answer = Answer.HOLDS
     if Answer.FAILS in answers:
@@ -148,6 +149,7 @@ def _judge_scenario(plan: Plan, experiment: Experiment, name: str) -> ScenarioVe
         recovery_min_p95=float(np.quantile([t.longest_bad_min for t in trials], 0.95)),
         cost=mean_interval(np.array([t.cost for t in trials]), limits.confidence),
         reasons=tuple(reasons),
+        binding=tuple(r for r, a in zip(reasons, answers, strict=True) if a is not Answer.HOLDS),
     )
 
 

@@ -90,7 +90,7 @@ def test_openings_have_their_runs_and_keep_them_when_the_calendar_changes(
         calendar_file.read_text(encoding="utf-8").replace("END:VCALENDAR", event + "END:VCALENDAR"), encoding="utf-8"
     )
     runs.withdraw(runs.planned_runs("retrain", plan.name)[first[4]])
-    ended = runs.run("top-up", plan.name, {}, timeout_s=120)
+    ended = runs.wait("top-up", runs.start("top-up", plan.name, {}), timeout_s=120)
     assert ended.state == "Completed", ended.message
     assert ended.message.startswith("12 openings have a run, 2 new, 1 taken back")
     after = expected(plan, home / "deployed")

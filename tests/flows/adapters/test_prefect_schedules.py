@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 
 from flows.adapters.orchestrator import prefect_starts
-from flows.commands.windows import against_prefect
+from flows.commands.against_prefect import run as against_prefect
 from simulation.errors import InvalidPlan
 from simulation.planning.clock_changes import differing_starts
 from simulation.planning.window_rule import WindowRule
