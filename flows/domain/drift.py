@@ -27,7 +27,7 @@ N_RANKED = 999
 _PARTS: tuple[Part, ...] = ("shape", "missing", "novel")
 _MOST_TELLING = (2, 1, 0)  # a new category also changes the shape: of equally sure parts the narrower one is named
 _MOST_CELLS = 256
-_CHUNK = 64
+_CHUNK = 256
 
 
 class InvalidDriftSample(LullError):
