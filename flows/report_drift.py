@@ -133,10 +133,12 @@ def _evidently(
     """Run Evidently beside our own tests, unless its page would show too few rows or it could not read them."""
     fewest, page = wired.cycle.plan.evaluation.minimum_group, wired.settings.reports / wired.cycle.name / _PAGE
     n_rows = min(len(reference.frame), len(current.frame))
-    if n_rows < fewest or any(not q.is_met and q.check in ("columns", "values") for q in quality):
-        why = f"{n_rows:,} rows are fewer than the {fewest:,} that the plan lets be shown" if n_rows < fewest else (
-            "its columns are not those of the schema"
-        )  # fmt: skip
+    why = ""
+    if n_rows < fewest:
+        why = f"the smaller set has {n_rows:,}, fewer than the {fewest:,} rows that the plan lets be shown"
+    elif any(not check.is_met and check.check in ("columns", "values") for check in quality):
+        why = "its columns are not those of the schema"
+    if why:
         quality.append(QualityFinding("Evidently", False, f"Evidently's page is left out: {why}."))
         page.unlink(missing_ok=True)
         return None

@@ -111,8 +111,7 @@ def _columns_section(record: DriftRecord) -> Section:
         Text(
             f"{plural(record.current_rows, 'row')} from {_when(record.current_from)} to {_when(record.current_until)} "
             f"against {plural(record.reference_rows, 'row')} from {_when(record.reference_from)} to "
-            f"{_when(record.reference_until)} that were held out of the trees; {percent(record.share_drifted)} of the "
-            "columns moved."
+            f"{_when(record.reference_until)}{_held_out(record)}; {percent(record.share_drifted)} of the columns moved."
         ),
         Table(
             "What moved, does it matter, how sure. Loss: nats per row that the model loses if this column moved alone "
@@ -128,6 +127,11 @@ def _columns_section(record: DriftRecord) -> Section:
         draw = partial(plots.importance, shares, "Importance of the columns; hatched: moved · source: LightGBM", marked)
         blocks.append(Plot(draw, "How much each column matters to the model; those that moved are hatched."))
     return Section("Column by column", tuple(blocks))
+
+
+def _held_out(record: DriftRecord) -> str:
+    """Say that the trees have not seen the reference, which a report without a model cannot."""
+    return " that were held out of the trees" if any(c.column == record.score_name for c in record.columns) else ""
 
 
 def _promise_sections(record: DriftRecord) -> tuple[Section, ...]:

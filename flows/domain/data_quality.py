@@ -59,13 +59,15 @@ def columns_of(
 def check_row_count(n_current: int, earlier_counts: Sequence[int]) -> QualityFinding:
     """Hold the number of rows against the fewest and the most of the earlier periods of equal length."""
     if not earlier_counts:
-        return QualityFinding("row count", True, f"{n_current:,} rows; there is no earlier month to compare with.")
+        return QualityFinding(
+            "row count", True, f"Rows in the month: {n_current:,}; there is no earlier month to compare with."
+        )
     low, high = min(earlier_counts), max(earlier_counts)
     inside = low <= n_current <= high
     words = "within" if inside else "outside"
     return QualityFinding(
         "row count", inside,
-        f"{n_current:,} rows, {words} the {low:,} to {high:,} of the {len(earlier_counts)} months before.",
+        f"Rows in the month: {n_current:,}, {words} the {low:,} to {high:,} of {len(earlier_counts)} months before.",
     )  # fmt: skip
 
 
@@ -110,11 +112,13 @@ def movement(feature: Feature, shift: ColumnShift, minimum_group: int) -> str:
 
     Groups of fewer than `minimum_group` current or reference rows are not named, and no median is told of so few.
     """
+    n = feature.current.size
     if shift.part == "missing":
-        return f"missing values went from {shift.missing_reference:.1%} to {shift.missing_current:.1%}"
+        before = _share(shift.missing_reference, feature.reference.size, minimum_group)
+        return f"missing values went from {before} to {_share(shift.missing_current, n, minimum_group)}"
     if shift.part == "novel":
         where = "outside the reference's range" if feature.kind == "number" else "in categories the reference lacks"
-        return f"{shift.novel:.1%} of the current rows are {where}"
+        return f"{_share(shift.novel, n, minimum_group)} of the current data are {where}"
     here, there = (_present(side) for side in (feature.reference, feature.current))
     if min(here.size, there.size) < minimum_group:
         return f"the distribution moved by {shift.distance:.2f}; too few rows to show values"
@@ -129,9 +133,16 @@ def _largest_change(here: NDArray[Any], there: NDArray[Any], minimum_group: int)
     counts = np.array([[np.count_nonzero(side == name) for name in names] for side in (here, there)])
     before, after = counts[0] / here.size, counts[1] / there.size
     largest = int(np.argmax(np.abs(after - before)))
-    shown = counts.max(axis=0)[largest] >= minimum_group
-    name = f"{names[largest]!r}" if shown else "a small group"
+    if not all(n == 0 or n >= minimum_group for n in counts[:, largest]):
+        return "the share of a small group moved most"
+    name = repr(str(names[largest]))
     return f"the share of {name} went from {before[largest]:.1%} to {after[largest]:.1%}"
+
+
+def _share(share: float, n: int, minimum_group: int) -> str:
+    """Write a share, unless it is of so few rows that their number must not be told."""
+    few = 0 < share * n < minimum_group - 0.5
+    return f"fewer than {minimum_group} rows" if few else f"{share:.1%}"
 
 
 def _present(values: NDArray[Any]) -> NDArray[Any]:
