@@ -50,7 +50,8 @@ def measure_drift(
     """
     Test every feature of `current` against `reference` and write Evidently's page to `page`, if one is wanted.
 
-    Categories of fewer than `minimum_group` rows in both sets together are joined to one, as the page names them.
+    The page names categories and the ends of histograms: categories of fewer than `minimum_group` rows in both sets
+    together are joined to one, and numbers are cut off where fewer rows than that lie further out.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Evidently's own imports warn; nothing of it is ours to mend
@@ -64,11 +65,14 @@ def measure_drift(
 
         def dataset(frame: "pd.DataFrame") -> Dataset:
             plain = frame[list(schema.names)].astype(dict.fromkeys(numbers, "float64"))
+            for name in numbers:
+                plain[name] = plain[name].clip(*ends[name])
             plain = plain.astype(dict.fromkeys(categories, object))
             for name in categories:
                 plain[name] = plain[name].where(plain[name].isna() | plain[name].isin(shown[name]), _RARE)
             return Dataset.from_pandas(plain, data_definition=definition)
 
+        ends = {name: _ends(reference[name], current[name], minimum_group) for name in numbers}
         shown = {name: _common(reference[name], current[name], minimum_group) for name in categories}
 
         snapshot = Report([DataDriftPreset()]).run(dataset(current), dataset(reference))
@@ -91,3 +95,13 @@ def _common(reference: "pd.Series[Any]", current: "pd.Series[Any]", minimum_grou
     """Return the categories that both sets together hold often enough to be named."""
     counts = reference.value_counts().add(current.value_counts(), fill_value=0)
     return list(counts.index[counts >= minimum_group])
+
+
+def _ends(reference: "pd.Series[Any]", current: "pd.Series[Any]", minimum_group: int) -> tuple[float, float]:
+    """Return the values that at least `minimum_group` rows of both sets together lie at or beyond."""
+    values = sorted([*reference.dropna().astype(float), *current.dropna().astype(float)])
+    if not values:
+        return float("nan"), float("nan")
+    # Of fewer rows than twice the minimum only the middle is left.
+    place = min(minimum_group - 1, (len(values) - 1) // 2)
+    return values[place], values[-1 - place]

@@ -114,8 +114,8 @@ def movement(feature: Feature, shift: ColumnShift, minimum_group: int) -> str:
     """
     n = feature.current.size
     if shift.part == "missing":
-        before = _share(shift.missing_reference, feature.reference.size, minimum_group)
-        return f"missing values went from {before} to {_share(shift.missing_current, n, minimum_group)}"
+        earlier = _share(shift.missing_reference, feature.reference.size, minimum_group)
+        return f"missing values went from {earlier} to {_share(shift.missing_current, n, minimum_group)}"
     if shift.part == "novel":
         where = "outside the reference's range" if feature.kind == "number" else "in categories the reference lacks"
         return f"{_share(shift.novel, n, minimum_group)} of the current data are {where}"

@@ -177,3 +177,4 @@ def test_no_value_of_a_single_row_reaches_the_record(tmp_path: Path, rows: pd.Da
     record = World(tmp_path, marked).trained().report()
     assert "119" not in " ".join(c.movement for c in record.columns)
     assert "887766" not in repr(record)
+    assert "887766" not in (tmp_path / "reports" / "2008-07" / "evidently.html").read_text(encoding="utf-8")
