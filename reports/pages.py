@@ -6,12 +6,12 @@ from urllib.parse import quote
 
 from reports.cycle_files import CycleFiles, Saved
 from reports.cycle_page import cycle_page
-from reports.drift_page import drift_page
+from reports.drift_page import drift_cell, drift_page, drift_words
 from reports.page import Again, Block, Bullets, Cell, Link, Note, Page, Section, Table, Tone
 from reports.plan_page import plan_page, verdict_words
 from reports.promotion_page import failed_words, promotion_page, replay_words
 from reports.promotion_page import verdict_words as promotion_words
-from reports.wording import moment, percent, plural
+from reports.wording import moment, plural
 from simulation.errors import LullError
 
 PAGES = {"plan": "Plan", "cycle": "Retraining", "promotion": "Promotion", "drift": "Drift"}
@@ -108,8 +108,7 @@ def summary(files: CycleFiles) -> tuple[str, ...]:
     if files.replay.record is not None:
         sentences.append(replay_words(files.replay.record))
     if files.drift.record is not None:
-        share = percent(files.drift.record.share_drifted)
-        sentences.append(f"In the newest data, {share} of the columns have drifted from the training data.")
+        sentences.append(f"Drift: {drift_words(files.drift.record)}")
     waiting = [word for word, saved in _steps(files) if saved.record is None and saved.problem is None]
     if waiting:
         sentences.append(f"Not happened yet: {', '.join(waiting)}.")
@@ -146,7 +145,7 @@ def _row(files: CycleFiles) -> tuple[Cell, ...]:
         (files.training, files.training.record.status if files.training.record else None),
         (files.evaluation, files.evaluation.record.verdict if files.evaluation.record else None),
         (files.promotion, files.promotion.record.verdict if files.promotion.record else None),
-        (files.drift, f"{sum(c.is_drifted for c in drift.columns)} of {len(drift.columns)} columns" if drift else None),
+        (files.drift, drift_cell(drift) if drift else None),
     )
     words = [text or ("cannot be read" if saved.problem else "not yet") for saved, text in cells]
     return (files.name, *words, links_of(files.name))

@@ -212,30 +212,62 @@ class ReplayRecord:
 
 @dataclass(frozen=True)
 class DriftColumn:
-    """One column's drift test."""
+    """One column: what moved, whether it matters, how sure; and Evidently's test of it, NaN where it made none."""
 
     column: str
-    method: str
-    value: float
-    threshold: float
-    is_drifted: bool
+    is_drifted: bool  # by the report's own test, of which the false-alarm rate is known
+    movement: str
+    distance: float  # gap of the distribution functions, or total variation: 0 to 1
+    p_value: float  # of the report as a whole
     importance: float
+    log_loss: float  # nats per row that the model loses if this column moved and the outcomes did not
+    score_change: float  # of the mean score if this column alone had moved
+    evidently_method: str
+    evidently_value: float
+    evidently_threshold: float
+
+
+@dataclass(frozen=True)
+class QualityRecord:
+    """One check of the rows themselves against a limit."""
+
+    check: str
+    is_met: bool
+    sentence: str
+
+
+@dataclass(frozen=True)
+class PromiseRecord:
+    """A metric as the scores alone promise it, and as the labels show it (NaN without labels)."""
+
+    metric: str
+    promised: float
+    low: float
+    high: float
+    truth: float
 
 
 @dataclass(frozen=True)
 class DriftRecord:
-    """The newest month against the training data, by Evidently."""
+    """The newest month against rows of the training span that the model was not boosted on."""
 
     cycle: str
+    problem: str  # why nothing could be compared, empty if it could
     reference_rows: int
     current_rows: int
     reference_from: str
     reference_until: str
     current_from: str
     current_until: str
-    columns: list[DriftColumn]
+    columns: list[DriftColumn]  # the model's score among them, under `score_name`
+    score_name: str
     share_drifted: float
-    evidently_page: str  # file name beside the drift page
+    false_alarm_rate: float
+    dealings: int
+    promises: list[PromiseRecord]
+    promise_assumption: str
+    quality: list[QualityRecord]
+    evidently_page: str  # file name beside the drift page, empty if there is none
     evidently_version: str
 
 

@@ -14,8 +14,10 @@ from reports.records import (
     MetricRecord,
     NightRecord,
     PlanRecord,
+    PromiseRecord,
     PromotionRecord,
     PromotionStep,
+    QualityRecord,
     ReplayRecord,
     TrainingRecord,
     WindowRecord,
@@ -245,22 +247,50 @@ def promotion(cycle: str = "2010-05", failed: int = 0) -> PromotionRecord:
 
 def drift(cycle: str = "2010-05") -> DriftRecord:
     shares = {"euribor3m": 0.412, "nr_employed": 0.233, "age": 0.121, "job": 0.09, "month": float("nan")}
+    losses = {"euribor3m": 0.012, "nr_employed": 0.03, "age": 0.0004}
+    nan = float("nan")
     columns = [
         DriftColumn(
-            name, "Wasserstein distance (normed)", 0.9 * share if share == share else 0.31, 0.1, share > 0.1, share
+            column=name,
+            is_drifted=name in losses,
+            movement="the distribution moved by 0.37; the median went from 4.86 to 1.31" if name in losses else "",
+            distance=0.37 if name in losses else 0.02,
+            p_value=0.001 if name in losses else 0.84,
+            importance=share,
+            log_loss=losses.get(name, nan),
+            score_change=0.04 if name in losses else nan,
+            evidently_method="Wasserstein distance (normed)",
+            evidently_value=0.9 * share if share == share else 0.31,
+            evidently_threshold=0.1,
         )
         for name, share in sorted(shares.items())
     ]
+    score = DriftColumn("score of the model", True, "the distribution moved by 0.21; the median went from 0.05 to 0.09",
+                        0.21, 0.001, nan, nan, nan, "", nan, nan)  # fmt: skip
     return DriftRecord(
         cycle=cycle,
-        reference_rows=38_412,
+        problem="",
+        reference_rows=7_682,
         current_rows=2411,
         reference_from="2008-05-05",
         reference_until="2010-04-01",
         current_from="2010-04-01",
         current_until="2010-05-01",
-        columns=columns,
+        columns=[*columns, score],
+        score_name="score of the model",
         share_drifted=0.6,
+        false_alarm_rate=0.05,
+        dealings=999,
+        promises=[
+            PromiseRecord("AUC", 0.69, 0.612, 0.766, 0.593),
+            PromiseRecord("log loss", 0.63, 0.58, 0.679, 0.64),
+            PromiseRecord("share of positives", 0.48, 0.41, 0.55, nan),
+        ],
+        promise_assumption="the scores are calibrated",
+        quality=[
+            QualityRecord("row count", True, "2,411 rows, within the 10 to 7,763 of the 23 months before."),
+            QualityRecord("coding", False, "Column job seems to be written in another way."),
+        ],
         evidently_page="evidently.html",
         evidently_version="0.7.23",
     )

@@ -221,10 +221,49 @@ def test_each_outcome_of_a_rollout_has_its_sentence(folder: Path, verdict: str, 
     assert page.tone == tone
 
 
-def test_drifted_columns_come_by_importance_and_unknown_importance_last(folder: Path) -> None:
+def test_drifted_columns_come_by_cost_then_importance_and_the_score_first(folder: Path) -> None:
     page = page_of(read_cycle(folder), "drift")
-    assert [row[0] for row in tables(page)[0].rows] == ["euribor3m", "nr_employed", "age", "job", "month"]
-    assert page.answer.endswith("most important to the model: euribor3m, nr_employed and age.")
+    names = [row[0] for row in tables(page)[0].rows]
+    assert names == ["score of the model", "nr_employed", "euribor3m", "age", "job", "month"]
+    assert "3 of 5 columns moved; those that may cost most: nr_employed, euribor3m and age." in page.answer
+
+
+def test_the_drift_page_states_its_own_false_alarm_rate_and_how_it_was_calibrated(folder: Path) -> None:
+    page = page_of(read_cycle(folder), "drift")
+    assert page.answer.endswith("Without any drift, at most 5 % of such reports would name a column.")
+    assert "calibrated on these very 2,411 current and 7,682 reference rows" in words(page)
+    assert "999 times" in words(page)
+    assert tables(page)[0].rows[0][6] == "fewer than 1 in 1,000"
+
+
+def test_a_promise_that_the_labels_broke_is_told(folder: Path) -> None:
+    kept = [row[4] for row in tables(page_of(read_cycle(folder), "drift"))[1].rows]
+    assert kept == ["no: the assumption does not hold here", "yes", "not known"]
+
+
+def test_a_failed_check_of_the_rows_stands_under_the_answer(folder: Path) -> None:
+    caveats = [caveat.text for caveat in page_of(read_cycle(folder), "drift").caveats]
+    assert caveats == ["Column job seems to be written in another way."]
+
+
+def test_a_month_without_anything_to_compare_is_one_sentence_on_every_page(folder: Path) -> None:
+    why = "2008-05 is the first month with rows: there are none before it to compare with."
+    empty = dataclasses.replace(samples.drift(), problem=why, columns=[], promises=[], quality=[], evidently_page="",
+                                share_drifted=float("nan"))  # fmt: skip
+    save_record(empty, folder / "drift.json")
+    page = page_of(read_cycle(folder), "drift")
+    assert page.answer == f"Nobody can tell: {why}"
+    assert page.sections == ()
+    assert "first month" in words(page_of(read_cycle(folder), "drift"))
+    assert why in words(index_page([read_cycle(folder)]))
+
+
+def test_no_drift_is_not_claimed_beyond_what_was_shown(folder: Path) -> None:
+    still = [dataclasses.replace(c, is_drifted=False) for c in samples.drift().columns]
+    save_record(dataclasses.replace(samples.drift(), columns=still, share_drifted=0.0), folder / "drift.json")
+    page = page_of(read_cycle(folder), "drift")
+    assert page.answer == "Yes: none of 5 columns is shown to have moved."
+    assert page.tone == "good"
 
 
 def test_the_index_lists_the_newest_cycle_first(tmp_path: Path) -> None:
@@ -235,7 +274,7 @@ def test_the_index_lists_the_newest_cycle_first(tmp_path: Path) -> None:
     assert len(page.answer) < 250, "the lead is a line or two; the rest stands in a list below"
 
 
-@pytest.mark.parametrize("name", ["cycle", "promotion"])
+@pytest.mark.parametrize("name", ["cycle", "promotion", "drift"])
 def test_markdown_is_as_in_the_gold_file(tmp_path: Path, name: str) -> None:
     samples.write_cycle(tmp_path)
     text, gold = markdown_for(tmp_path, "2010-05", name), GOLD / f"{name}.md"

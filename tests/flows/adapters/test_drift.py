@@ -66,3 +66,15 @@ def test_small_samples_are_judged_by_p_values_the_other_way_round(schema: Featur
     assert by_name["age"].value < by_name["age"].threshold
     assert {name for name, column in by_name.items() if column.is_drifted} == {"age"}
     assert found.share_drifted == pytest.approx(1 / 3)
+
+
+def test_the_page_shows_neither_a_rare_category_nor_a_lonely_value(schema: FeatureSchema, tmp_path: Path) -> None:
+    current = made(2)
+    current.loc[0, ["age", "balance"]] = [887766.5, -665544.5]
+    current.loc[0, "job"] = "lighthouse keeper"
+    page = tmp_path / "page.html"
+    found = measure_drift(made(1), current, schema, page, minimum_group=20)
+    assert found.share_drifted == 0.0
+    text = page.read_text(encoding="utf-8")
+    assert "clerk" in text
+    assert not [word for word in ("887766", "665544", "lighthouse") if word in text]
