@@ -9,32 +9,94 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from flows.domain.criteria import Criteria, LiveGate
 from flows.domain.gates import GateVerdict
 from flows.domain.sequential import (
     Discordances,
+    FloatArray,
     Scores,
     Shares,
     Split,
+    add_scores,
     discordant_log_evidence,
     mean_bounds,
     mean_difference,
     means_log_evidence,
     paired_difference,
+    scores_log_evidence,
     share_bounds,
     share_difference,
     shares_log_evidence,
     split_p_value,
 )
+from simulation.statistics import Estimate
+
+_BATCH = 50
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Latencies of both slots as shares of `cap_ms`; a slower request counts as `cap_ms`."""
+    """Latencies of both slots, of different requests, as shares of `cap_ms`; a slower request counts as `cap_ms`."""
 
     green: Scores
     blue: Scores
     cap_ms: float
+
+    def slower_ms(self, alpha: float) -> Estimate:
+        """Return by how much green's mean is above blue's, each bound wrong with a chance of `alpha` at most."""
+        return _times(mean_difference(self.green, self.blue, alpha), self.cap_ms)
+
+    def log_evidence(self) -> float:
+        """Return the log evidence that green is slower at all."""
+        g, b = self.green, self.blue
+        return float(means_log_evidence(g.n, g.total, g.surprise, b.n, b.total, b.surprise))
+
+    def own_ms(self, alpha: float) -> Estimate:
+        """Return green's mean latency with bounds."""
+        return _times(mean_bounds(self.green, alpha), self.cap_ms)
+
+
+@dataclass(frozen=True)
+class PairedLatency:
+    """Green less blue on the same requests: `halves` holds (1 + difference / cap_ms) / 2, cut to 0 and 1."""
+
+    green: Scores
+    halves: Scores
+    cap_ms: float
+
+    def slower_ms(self, alpha: float) -> Estimate:
+        """Return by how much green's mean is above blue's, each bound wrong with a chance of `alpha` at most."""
+        half = mean_bounds(self.halves, alpha)
+        return _times(Estimate(2 * half.value - 1, 2 * half.low - 1, 2 * half.high - 1), self.cap_ms)
+
+    def log_evidence(self) -> float:
+        """Return the log evidence that green is slower at all."""
+        return float(scores_log_evidence(self.halves.n, self.halves.total, self.halves.surprise, 0.5))
+
+    def own_ms(self, alpha: float) -> Estimate:
+        """Return green's mean latency with bounds."""
+        return _times(mean_bounds(self.green, alpha), self.cap_ms)
+
+
+def paired_latency(green_ms: FloatArray, blue_ms: FloatArray, cap_ms: float) -> PairedLatency:
+    """Return the evidence of latencies, shape (n,) each, taken in turn on the same requests."""
+    shares = [np.clip(x / cap_ms, 0.0, 1.0) for x in (green_ms, blue_ms)]
+    return PairedLatency(_scores(shares[0]), _scores((1 + shares[0] - shares[1]) / 2), cap_ms)
+
+
+def _scores(values: FloatArray) -> Scores:
+    """Return the state after scores that came in batches of fifty."""
+    state = Scores()
+    for begin in range(0, values.size, _BATCH):
+        part = values[begin : begin + _BATCH]
+        state = add_scores(state, n=part.size, total=float(part.sum()), squares=float((part**2).sum()))
+    return state
+
+
+def _times(estimate: Estimate, factor: float) -> Estimate:
+    return Estimate(estimate.value * factor, estimate.low * factor, estimate.high * factor)
 
 
 @dataclass(frozen=True)
@@ -56,7 +118,7 @@ class LiveEvidence:
     step_failed: int
     splits: tuple[Split, ...] = ()
     shadow: Discordances | None = None
-    latency: Latency | None = None
+    latency: Latency | PairedLatency | None = None
 
 
 @dataclass(frozen=True)
@@ -151,18 +213,17 @@ def _alarms(evidence: LiveEvidence, criteria: Criteria, alpha: float) -> Iterato
     yield from _latency_alarm(evidence.latency, criteria, enough, alpha)
 
 
-def _latency_alarm(latency: Latency | None, criteria: Criteria, enough: float, alpha: float) -> Iterator[str]:
-    if latency is None:
+def _latency_alarm(
+    latency: Latency | PairedLatency | None, criteria: Criteria, enough: float, alpha: float
+) -> Iterator[str]:
+    if latency is None or latency.log_evidence() < enough:
         return
-    g, b, cap_ms = latency.green, latency.blue, latency.cap_ms
-    if float(means_log_evidence(g.n, g.total, g.surprise, b.n, b.total, b.surprise)) < enough:
-        return
-    slower = mean_difference(g, b, alpha)
+    slower = latency.slower_ms(alpha)
     margin_ms = min((gate.margin for gate in criteria.latency if gate.role == "guardrail"), default=0.0)
-    if slower.high * cap_ms > margin_ms:
+    if slower.high > margin_ms:
         yield (
-            f"the new model is slower, surely: {g.mean * cap_ms:.1f} ms against {b.mean * cap_ms:.1f} ms on average, "
-            f"from {slower.low * cap_ms:.1f} to {slower.high * cap_ms:.1f} ms more"
+            f"the new model is slower, surely: by {slower.value:.3g} ms on average, from {slower.low:.3g} to "
+            f"{slower.high:.3g} ms (a request counts {latency.cap_ms:.3g} ms at most)"
         )
 
 
@@ -173,26 +234,26 @@ def _failed_gate(gate: LiveGate, evidence: LiveEvidence, alpha: float) -> tuple[
         own = share_bounds(s.green, s.green_failed, alpha)
         told = f"failures of the new model: at most {own.high:.2%}, may be {gate.margin:.2%}"
         return own.high <= gate.margin, told
-    # Either kind of evidence may show it: half the risk each.
-    bounds = [share_difference(evidence.shares, alpha / 2)]
-    if evidence.shadow is not None:
-        bounds.append(paired_difference(evidence.shadow, alpha / 2))
-    best = min(bound.high for bound in bounds)
+    if evidence.shadow is None:
+        best = share_difference(evidence.shares, alpha).high
+    else:  # either kind of evidence may show it: half the risk each
+        best = min(
+            share_difference(evidence.shares, alpha / 2).high, paired_difference(evidence.shadow, alpha / 2).high
+        )
     return _shown(
         gate, best
     ), f"failures: at most {best:+.2%} against the old model, {_goal(gate, f'{gate.margin:.2%}')}"
 
 
-def _latency_gate(gate: LiveGate, latency: Latency | None, alpha: float) -> tuple[bool, str]:
-    if latency is None or not latency.green.n or (gate.role != "quality" and not latency.blue.n):
+def _latency_gate(gate: LiveGate, latency: Latency | PairedLatency | None, alpha: float) -> tuple[bool, str]:
+    if latency is None or not latency.green.n:
         return False, f"latency: there is no evidence for this {gate.role}"
-    cap_ms = latency.cap_ms
     if gate.role == "quality":
-        high_ms = mean_bounds(latency.green, alpha).high * cap_ms
-        return high_ms <= gate.margin, f"latency of the new model: at most {high_ms:.1f} ms, may be {gate.margin:g} ms"
-    high_ms = mean_difference(latency.green, latency.blue, alpha).high * cap_ms
+        high_ms = latency.own_ms(alpha).high
+        return high_ms <= gate.margin, f"latency of the new model: at most {high_ms:.3g} ms, may be {gate.margin:g} ms"
+    high_ms = latency.slower_ms(alpha).high
     goal = _goal(gate, f"{gate.margin:g} ms")
-    return _shown(gate, high_ms), f"latency: at most {high_ms:+.1f} ms against the old model, {goal}"
+    return _shown(gate, high_ms), f"latency: at most {high_ms:+.3g} ms against the old model, {goal}"
 
 
 def _shown(gate: LiveGate, high: float) -> bool:

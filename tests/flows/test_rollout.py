@@ -1,7 +1,7 @@
 """A rollout over the in-memory gateway: it promotes, holds when starved, and gives traffic back when it fails."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from flows.adapters.gateway_client import GatewayRefused, GatewayUnreachable, In
 from flows.gateway.shadow import NO_SHADOW
 from flows.rollout import NothingLive, Refused, RolloutResult, roll_out
 from simulation.errors import LullError
-from simulation.plan import Rollout
+from simulation.plan import Gate, Rollout
 
 QUICK = Rollout(shadow_requests=5, canary_ratios=(0.1, 0.5), requests_per_step=20, step_timeout_s=5.0)
 STARVED = QUICK.model_copy(update={"step_timeout_s": 0.02})
@@ -37,6 +37,10 @@ class Traffic:
 
 @pytest.fixture
 def gateway() -> InMemoryGateway:
+    return gateway_with_version_1()
+
+
+def gateway_with_version_1() -> InMemoryGateway:
     """Return a gateway with version 1 live in blue and a shadow that has seen enough."""
     found = InMemoryGateway(shadowed=NO_SHADOW.model_copy(update={"n": 5, "mean_abs_diff": 0.01}))
     found.load("blue", "1", "models/1")
@@ -51,10 +55,11 @@ def go(
     *,
     traffic: Callable[[float], None] | None = None,
     note: Callable[[str], None] = lambda _: None,
+    gates: Sequence[Gate] = (),
 ) -> RolloutResult:
     """Roll version 2 out."""
     return roll_out(
-        gateway, version="2", package=Path("models/2"), digest=None, rollout=rollout, before_switch=note,
+        gateway, version="2", package=Path("models/2"), digest=None, rollout=rollout, before_switch=note, gates=gates,
         sleep=traffic or Traffic(gateway),
     )  # fmt: skip
 
@@ -167,3 +172,39 @@ def test_an_empty_or_absent_gateway_is_one_sentence() -> None:
         go(InMemoryGateway())
     with pytest.raises(GatewayUnreachable):
         go(InMemoryGateway(is_down=True))
+
+
+def test_a_gate_on_failures_that_too_few_requests_can_show_holds_before_the_switch(gateway: InMemoryGateway) -> None:
+    gates = [Gate(metric="failed_ratio", role="guardrail", margin=0.005)]
+    result = go(gateway, QUICK.model_copy(update={"step_timeout_s": 0.3}), gates=gates, traffic=Traffic(gateway, 1))
+    assert (result.verdict, gateway.state().live) == ("held", "blue")
+    assert result.reasons[0].startswith("canary 50%: ")
+    loose = [Gate(metric="failed_ratio", role="guardrail", margin=0.2)]
+    again = gateway_with_version_1()
+    assert go(again, gates=loose, traffic=Traffic(again)).verdict == "promoted"
+
+
+def test_failures_of_both_slots_are_counted_over_all_steps(gateway: InMemoryGateway) -> None:
+    # Nine in ten requests of green fail from the first canary step on: it goes back before its 20 requests are there.
+    plan = QUICK.model_copy(update={"requests_per_step": 10_000, "step_timeout_s": 60.0})
+    result = go(gateway, plan, traffic=Traffic(gateway, breaks=lambda number: number % 10 != 0))
+    assert result.verdict == "rolled back"
+    assert "the new model fails more, surely" in result.reasons[0]
+
+
+def test_a_slower_model_is_sent_back_by_what_the_shadow_timed(gateway: InMemoryGateway) -> None:
+    gates = [Gate(metric="latency_ms", role="guardrail", margin=0.02)]
+    view = gateway._slots["blue"]
+    gateway._slots["blue"] = view.model_copy(update={"predict_p50_us": 50.0})
+    slower = {"live_latencies_us": [50.0] * 500, "shadow_latencies_us": [90.0] * 500}
+    gateway.shadowed = gateway.shadowed.model_copy(update={"n": 500} | slower)
+    result = go(gateway, gates=gates)
+    assert result.verdict == "rolled back"
+    assert "the new model is slower, surely: by 0.04 ms on average" in result.reasons[0]
+
+
+def test_a_gate_on_latency_that_nobody_timed_holds(gateway: InMemoryGateway) -> None:
+    gates = [Gate(metric="latency_ms", role="guardrail", margin=5.0)]
+    result = go(gateway, QUICK.model_copy(update={"step_timeout_s": 0.3}), gates=gates)
+    assert result.verdict == "held"
+    assert "latency: there is no evidence for this guardrail" in result.reasons[0]
