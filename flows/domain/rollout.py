@@ -33,6 +33,7 @@ from flows.domain.sequential import (
 )
 from simulation.statistics import Estimate
 
+LOSS_CAP = 0.1
 _BATCH = 50
 
 
@@ -86,6 +87,21 @@ def paired_latency(green_ms: FloatArray, blue_ms: FloatArray, cap_ms: float) -> 
     return PairedLatency(_scores(shares[0]), _scores((1 + shares[0] - shares[1]) / 2), cap_ms)
 
 
+def paired_losses(labels: FloatArray, green: FloatArray, blue: FloatArray) -> Scores:
+    """
+    Return green's squared error less blue's on the same requests, shape (n,) each, as scores from 0 to 1.
+
+    A difference counts 0.1 at most either way: bounded closely, a loss of calibration shows sooner. 0.5 means none.
+    """
+    return _scores(loss_halves(labels, green, blue))
+
+
+def loss_halves(labels: FloatArray, green: FloatArray, blue: FloatArray) -> FloatArray:
+    """Return the scores that `paired_losses` adds up."""
+    differences = (green - labels) ** 2 - (blue - labels) ** 2
+    return np.asarray((1 + np.clip(differences / LOSS_CAP, -1.0, 1.0)) / 2)
+
+
 def _scores(values: FloatArray) -> Scores:
     """Return the state after scores that came in batches of fifty."""
     state = Scores()
@@ -111,6 +127,7 @@ class LiveEvidence:
     splits : distinct entities per share that was set; empty where nobody counts entities
     shadow : the same requests given to both models; None without a shadow
     latency : None where nobody measured it
+    losses : `paired_losses` of requests whose outcome is known; None before any is
     """
 
     shares: Shares
@@ -119,6 +136,7 @@ class LiveEvidence:
     splits: tuple[Split, ...] = ()
     shadow: Discordances | None = None
     latency: Latency | PairedLatency | None = None
+    losses: Scores | None = None
 
 
 @dataclass(frozen=True)
@@ -170,7 +188,8 @@ def judge_rollout(evidence: LiveEvidence, criteria: Criteria, *, is_last: bool) 
 
 def _n_checks(evidence: LiveEvidence) -> int:
     """Count the checks that may raise an alarm: failures against blue and against the limit, and what was measured."""
-    return 2 + bool(evidence.splits) + (evidence.shadow is not None) + (evidence.latency is not None)
+    measured = (evidence.shadow, evidence.latency, evidence.losses)
+    return 2 + bool(evidence.splits) + sum(kind is not None for kind in measured)
 
 
 def _split_problem(splits: tuple[Split, ...], alpha: float) -> str:
@@ -211,6 +230,13 @@ def _alarms(evidence: LiveEvidence, criteria: Criteria, alpha: float) -> Iterato
                 f"old one alone {shadow.only_blue:,}: {_between(paired.low, paired.high)} more"
             )
     yield from _latency_alarm(evidence.latency, criteria, enough, alpha)
+    losses = evidence.losses
+    if losses and float(scores_log_evidence(losses.n, losses.total, losses.surprise, 0.5)) >= enough:
+        worse = _times(mean_bounds(losses, alpha), 2 * LOSS_CAP)
+        yield (
+            f"the new model's scores are further from what happened, surely: by {worse.low - LOSS_CAP:.5f} of the "
+            f"Brier score at least, over {losses.n:,} requests with known outcomes"
+        )
 
 
 def _latency_alarm(

@@ -131,18 +131,20 @@ def share_difference(state: Shares, alpha: float) -> Estimate:
 def share_bounds(n: int, failed: int, alpha: float) -> Estimate:
     """Return one slot's failed share with bounds that each ever miss the truth with a chance of `alpha` at most."""
 
-    whole, hits = np.float64(n), np.float64(failed)
-    mixture, share = _mixture(np.asarray(whole), np.asarray(hits)), (failed / n if n else 0.5)
-
-    def over(limit: FloatArray) -> FloatArray:
-        return np.asarray(mixture - _log_likelihood(whole, hits, np.minimum(limit, share)))
-
     def under(limit: FloatArray) -> FloatArray:
-        return np.asarray(mixture - _log_likelihood(whole, hits, np.maximum(1.0 - limit, share)))
+        answered, most = np.float64(n - failed), np.minimum(limit, 1.0 - failed / n if n else 1.0)
+        return np.asarray(_mixture(np.float64(n), np.float64(failed)) - _log_likelihood(n, answered, most))
 
-    low = max(0.0, _largest_refuted(over, 0.0, 1.0, alpha))
+    low = max(0.0, _largest_refuted(lambda limit: share_log_evidence(n, failed, limit), 0.0, 1.0, alpha))
     high = min(1.0, 1.0 - _largest_refuted(under, 0.0, 1.0, alpha))
     return Estimate(_share(failed, n), low, high)
+
+
+def share_log_evidence(n: ArrayLike, failed: ArrayLike, limit: ArrayLike) -> FloatArray:
+    """Return the log evidence that a slot's failed share lies over `limit`, any shape."""
+    whole, hits, most = (np.asarray(x, dtype=np.float64) for x in np.broadcast_arrays(n, failed, limit))
+    free = np.divide(hits, whole, out=np.zeros_like(whole), where=whole > 0)
+    return np.asarray(_mixture(whole, hits) - _log_likelihood(whole, hits, np.minimum(most, free)))
 
 
 def shares_log_evidence(
@@ -173,10 +175,11 @@ def shares_log_evidence(
     return np.asarray(mixture - np.where(allowed, best, bound))
 
 
-def _mixture(n: FloatArray, failed: FloatArray) -> FloatArray:
+def _mixture(n: ArrayLike, failed: ArrayLike) -> FloatArray:
     """Return the log likelihood of a sequence with so many failures, mixed over the prior of its share."""
     parts = [
-        math.log(weight) + special.betaln(a + failed, b + n - failed) - special.betaln(a, b) for weight, a, b in _PRIOR
+        math.log(weight) + special.betaln(np.add(failed, a), np.subtract(n, failed) + b) - special.betaln(a, b)
+        for weight, a, b in _PRIOR
     ]
     return np.asarray(np.logaddexp(*parts))
 

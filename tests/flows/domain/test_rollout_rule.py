@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flows.domain.criteria import Criteria, LiveGate, criteria_of
 from flows.domain.gates import GateVerdict
-from flows.domain.rollout import Latency, LiveEvidence, judge_rollout, paired_latency
+from flows.domain.rollout import Latency, LiveEvidence, judge_rollout, paired_latency, paired_losses
 from flows.domain.sequential import Discordances, Scores, Shares, Split, add_scores
 from simulation.plan import Gate, Rollout
 
@@ -169,6 +169,17 @@ def test_a_slower_model_is_seen_in_the_shadow_on_the_same_requests(slower: float
     decision = judge_rollout(seen, replace(CRITERIA, latency=(LiveGate("guardrail", 0.02),)), is_last=False)
     assert decision.verdict is verdict
     assert slower == 1.0 or decision.reasons[0].startswith("the new model is slower, surely: by 0.01")
+
+
+@pytest.mark.parametrize(("slope", "verdict"), [(1.0, PROMOTE), (0.5, BACK)])
+def test_scores_that_fit_worse_what_happened_roll_back(slope: float, verdict: GateVerdict) -> None:
+    rng = np.random.default_rng(9)
+    logits = rng.normal(-1.5, 1.2, 5000)
+    truth, pressed = (1 / (1 + np.exp(-logits * s)) for s in (1.0, slope))
+    losses = paired_losses((rng.random(5000) < truth).astype(float), pressed, truth)
+    decision = judge_rollout(evidence((100, 0), (900, 0), losses=losses), CRITERIA, is_last=True)
+    assert decision.verdict is verdict
+    assert slope == 1.0 or "further from what happened, surely: by 0.0" in decision.reason
 
 
 @settings(deadline=None, max_examples=30)
