@@ -9,7 +9,7 @@ that the step has not happened.
 import json
 import types
 import typing
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -137,6 +137,17 @@ class GroupRecord:
 
 
 @dataclass(frozen=True)
+class CheckRecord:
+    """One number of both models, gated or not, with the interval of challenger − champion."""
+
+    name: str
+    champion: float
+    challenger: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class EvaluationRecord:
     """The evidence on labelled rows that neither model has seen, and the gate's verdict."""
 
@@ -158,6 +169,7 @@ class EvaluationRecord:
     score_edges: list[float]
     score_champion: list[int]
     score_challenger: list[int]
+    checks: list[CheckRecord] = field(default_factory=list)  # absent from records written before there were any
 
 
 @dataclass(frozen=True)
@@ -244,7 +256,8 @@ def _build(kind: Any, data: Any) -> Any:
         unknown = set(data) - set(hints)
         if unknown:
             raise TypeError(f"unknown keys {sorted(unknown)}")
-        return kind(**{f.name: _build(hints[f.name], data[f.name]) for f in fields(kind)})
+        told = [f for f in fields(kind) if f.name in data or f.default_factory is MISSING]
+        return kind(**{f.name: _build(hints[f.name], data[f.name]) for f in told})
     if origin is list:
         return [_build(typing.get_args(kind)[0], item) for item in data]
     if origin is tuple:
