@@ -55,7 +55,8 @@ def weighted_error(weights: FloatArray, labels: FloatArray, scores: FloatArray, 
     bins = np.zeros((labels.size, BINS))
     for k, part in enumerate(np.array_split(np.argsort(scores, kind="stable"), BINS)):
         bins[part, k] = 1.0
-    n, said, came = (weights @ (bins * column[:, None]) for column in (np.ones_like(labels), scores, labels))
+    columns = np.hstack([bins, bins * scores[:, None], bins * labels[:, None]])
+    n, said, came = np.split(weights @ columns, 3, axis=1)
     size = np.maximum(n, 1.0)
     share = came / size
     gap = np.abs(said / size - share)
@@ -94,8 +95,9 @@ def _newton(weights: FloatArray, labels: FloatArray, logits: FloatArray, theta: 
     """Return Newton's step of the logistic regression for each draw, shape (draws, 2); NaN if there is none."""
     fitted = special.expit(theta[0] + theta[1] * logits)
     rest, spread = labels - fitted, fitted * (1 - fitted)
-    u0, u1 = (weights @ column for column in (rest, rest * logits))
-    h0, h1, h2 = (weights @ column for column in (spread, spread * logits, spread * logits**2))
+    # One product instead of five: the weights are far larger than the caches.
+    columns = [rest, rest * logits, spread, spread * logits, spread * logits**2]
+    u0, u1, h0, h1, h2 = (weights @ np.stack(columns, axis=1)).T
     determinant = h0 * h2 - h1**2
     usable = determinant > _FLAT * h0 * h2
     safe = np.where(usable, determinant, np.nan)
