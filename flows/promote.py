@@ -1,5 +1,6 @@
 """Promote: blue-green in the running gateway, if the evaluation says so; every decision is in the audit log first."""
 
+import datetime as dt
 from typing import Any
 
 from prefect import flow, get_run_logger, task
@@ -8,11 +9,13 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Failed
 
 from flows.adapters.audit import Audit
+from flows.adapters.flags import Slot
+from flows.adapters.request_log import first_slots
 from flows.domain.criteria import criteria_problem
 from flows.domain.gates import GateVerdict
 from flows.gateway.model_package import load_package
 from flows.rollout import Refused, RolloutResult, roll_out
-from flows.wiring import Wired, wire
+from flows.wiring import Wired, gateway_settings, wire
 from reports.publish import markdown_for
 from reports.records import EvaluationRecord, PromotionRecord, load_record, save_record
 
@@ -56,11 +59,16 @@ def move_traffic(wired: Wired, evaluation: EvaluationRecord) -> RolloutResult:
 
     with wired.gateway() as gateway:
         live = gateway.state().live
+
+        def asked_first(since: dt.datetime) -> dict[str, tuple[dt.datetime, Slot]]:
+            gateway.flush()
+            return first_slots(gateway_settings(wired.settings).directory / "requests", since)
+
         try:
             return roll_out(
                 gateway, version=version, package=package.resolve(), digest=load_package(package).digest,
                 rollout=wired.cycle.plan.rollout, before_switch=note,
-                gates=wired.cycle.plan.evaluation.gates,
+                gates=wired.cycle.plan.evaluation.gates, first_slots=asked_first,
             )  # fmt: skip
         except Refused as refusal:
             note(f"held: {refusal}")

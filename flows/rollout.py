@@ -8,7 +8,7 @@ that the same steps run against the in-memory gateway in tests.
 import datetime as dt
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +17,18 @@ from flows.adapters.flags import Slot, other_slot
 from flows.domain.criteria import Criteria, criteria_of
 from flows.domain.gates import GateVerdict
 from flows.domain.rollout import LiveEvidence, PairedLatency, judge_rollout, paired_latency
-from flows.domain.sequential import Discordances, Shares
+from flows.domain.sequential import Discordances, Shares, Split
 from flows.gateway.contract import Gateway, GatewayState, ShadowResults
 from reports.records import PromotionStep
 from simulation.errors import LullError
 from simulation.plan import Gate, Rollout
 
 _POLL_S = 0.1
+_SETTLES_S = 1.0  # gateway workers follow a changed split within a second
 _CAP_MEDIANS = 5.0  # latencies count up to so many medians of the live model's own warm-up
+
+
+FirstSlots = Callable[[dt.datetime], dict[str, tuple[dt.datetime, Slot]]]
 
 
 class NothingLive(LullError):
@@ -56,6 +60,7 @@ def roll_out(
     rollout: Rollout,
     before_switch: Callable[[str], None],
     gates: Sequence[Gate] = (),
+    first_slots: FirstSlots | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> RolloutResult:
     """
@@ -65,6 +70,7 @@ def roll_out(
     ----------
     before_switch : called with a sentence before each change of traffic, to write it to the audit log
     gates : the plan's; those on live answers (failed_ratio, latency_ms) must be shown before the switch
+    first_slots : returns when and where each entity was answered first since a moment; without it no split is checked
     sleep : how to wait between two looks at the gateway
 
     Notes
@@ -77,6 +83,7 @@ def roll_out(
     old, new = state.live, other_slot(state.live)
     result = RolloutResult("held", [], old, old)
     steps = _Steps(gateway, new, result, sleep, criteria_of(rollout, gates))
+    steps.first_slots = first_slots
     steps.take("load", lambda: f"version {version} is in the {_load(gateway, new, version, package, digest)} slot")
     steps.take("warm", lambda: _said(gateway.warm(new), "warm: the canary batch gave the scores it was packed with"))
     steps.take("shadow", lambda: steps.shadow(rollout))
@@ -121,6 +128,8 @@ class _Steps:
         self, gateway: Gateway, new: Slot, result: RolloutResult, sleep: Callable[[float], None], criteria: Criteria
     ) -> None:
         self.gateway, self.new, self.result, self.sleep, self.criteria = gateway, new, result, sleep, criteria
+        self.first_slots: FirstSlots | None = None
+        self.set_at: list[tuple[float, dt.datetime]] = []  # shares of the new slot, and since when
         self.shadowed: Discordances | None = None
         self.latency: PairedLatency | None = None
         self.begun: GatewayState | None = None  # before the first canary step: evidence adds up over all steps
@@ -136,11 +145,16 @@ class _Steps:
         before, started, at = self.gateway.state(), time.monotonic(), dt.datetime.now(dt.UTC)
         if ratio is not None:
             self.gateway.split(self.new, ratio, reason=name)
+            self.set_at.append((ratio, dt.datetime.now(dt.UTC)))
         self.begun = self.begun or before
         verdict, reason = GateVerdict.HOLD, "nothing was seen"
         while time.monotonic() - started < rollout.step_timeout_s:
             is_last = ratio is None or ratio == rollout.canary_ratios[-1]
-            decision = judge_rollout(self._evidence(before), self.criteria, is_last=is_last)
+            evidence = self._evidence(before)
+            decision = judge_rollout(evidence, self.criteria, is_last=is_last)
+            if decision.verdict is GateVerdict.PROMOTE and ratio is not None:
+                # Entities are counted once a step would pass: the log is read once a step, not at every look.
+                decision = judge_rollout(replace(evidence, splits=self._splits()), self.criteria, is_last=is_last)
             verdict, reason = decision.verdict, decision.reason
             if verdict is not GateVerdict.HOLD:
                 break
@@ -167,6 +181,19 @@ class _Steps:
         blue, blue_failed = _since(self.begun or before, now, old)
         shares = Shares(green + green_failed, green_failed, blue + blue_failed, blue_failed)
         return LiveEvidence(shares, answered + failed, failed, shadow=self.shadowed, latency=self.latency)
+
+    def _splits(self) -> tuple[Split, ...]:
+        """Return how entities were split at each share so far; one that asked before a share was set does not count."""
+        if self.first_slots is None:
+            return ()
+        seen = self.first_slots(self.set_at[0][1]).values()
+        ends = [begin for _, begin in self.set_at[1:]] + [dt.datetime.max.replace(tzinfo=dt.UTC)]
+        splits = []
+        for (ratio, begin), end in zip(self.set_at, ends, strict=True):
+            settled = begin + dt.timedelta(seconds=_SETTLES_S)
+            inside = [slot for at, slot in seen if settled <= at < end]
+            splits.append(Split(ratio, inside.count(self.new), inside.count(other_slot(self.new))))
+        return tuple(splits)
 
     def _record(self, name: str, outcome: str, before: GatewayState, started: float, at: dt.datetime) -> None:
         after = self.gateway.state()

@@ -187,9 +187,8 @@ def judge_rollout(evidence: LiveEvidence, criteria: Criteria, *, is_last: bool) 
 
 
 def _n_checks(evidence: LiveEvidence) -> int:
-    """Count the checks that may raise an alarm: failures against blue and against the limit, and what was measured."""
-    measured = (evidence.shadow, evidence.latency, evidence.losses)
-    return 2 + bool(evidence.splits) + sum(kind is not None for kind in measured)
+    """Count the checks that may raise an alarm: against blue, the limit, the split, and what else was measured."""
+    return 3 + sum(kind is not None for kind in (evidence.shadow, evidence.latency, evidence.losses))
 
 
 def _split_problem(splits: tuple[Split, ...], alpha: float) -> str:

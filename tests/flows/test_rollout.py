@@ -1,5 +1,6 @@
 """A rollout over the in-memory gateway: it promotes, holds when starved, and gives traffic back when it fails."""
 
+import datetime as dt
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from flows.adapters.flags import Slot
 from flows.adapters.gateway_client import GatewayRefused, GatewayUnreachable, InMemoryGateway
+from flows.adapters.request_log import first_slots
+from flows.gateway.parquet_log import ColumnKind, LogLimits, ParquetLog
 from flows.gateway.shadow import NO_SHADOW
 from flows.rollout import NothingLive, Refused, RolloutResult, roll_out
 from simulation.errors import LullError
@@ -175,8 +179,9 @@ def test_an_empty_or_absent_gateway_is_one_sentence() -> None:
 
 
 def test_a_gate_on_failures_that_too_few_requests_can_show_holds_before_the_switch(gateway: InMemoryGateway) -> None:
-    gates = [Gate(metric="failed_ratio", role="guardrail", margin=0.005)]
-    result = go(gateway, QUICK.model_copy(update={"step_timeout_s": 0.3}), gates=gates, traffic=Traffic(gateway, 1))
+    # No finite number of requests shows that green is not worse by anything at all.
+    gates = [Gate(metric="failed_ratio", role="guardrail", margin=0.0)]
+    result = go(gateway, QUICK.model_copy(update={"step_timeout_s": 1.0}), gates=gates)
     assert (result.verdict, gateway.state().live) == ("held", "blue")
     assert result.reasons[0].startswith("canary 50%: ")
     loose = [Gate(metric="failed_ratio", role="guardrail", margin=0.2)]
@@ -205,6 +210,39 @@ def test_a_slower_model_is_sent_back_by_what_the_shadow_timed(gateway: InMemoryG
 
 def test_a_gate_on_latency_that_nobody_timed_holds(gateway: InMemoryGateway) -> None:
     gates = [Gate(metric="latency_ms", role="guardrail", margin=5.0)]
-    result = go(gateway, QUICK.model_copy(update={"step_timeout_s": 0.3}), gates=gates)
+    result = go(gateway, QUICK.model_copy(update={"step_timeout_s": 1.0}), gates=gates)
     assert result.verdict == "held"
     assert "latency: there is no evidence for this guardrail" in result.reasons[0]
+
+
+@pytest.mark.parametrize(("every", "verdict"), [(10, "promoted"), (4, "held")])
+def test_a_split_other_than_the_one_set_needs_a_person(gateway: InMemoryGateway, every: int, verdict: str) -> None:
+    def first_slots(since: dt.datetime) -> dict[str, tuple[dt.datetime, Slot]]:
+        at = since + dt.timedelta(seconds=2)
+        slots: tuple[Slot, Slot] = ("blue", "green")
+        return {f"customer-{i}": (at, slots[i % every == 0]) for i in range(600)}
+
+    plan = QUICK.model_copy(update={"canary_ratios": (0.1,)})
+    result = roll_out(
+        gateway, version="2", package=Path("models/2"), digest=None, rollout=plan, before_switch=lambda _: None,
+        first_slots=first_slots, sleep=Traffic(gateway),
+    )  # fmt: skip
+    assert result.verdict == verdict
+    if verdict == "held":
+        assert result.reasons[0].startswith(
+            "needs a person: canary 10%: 150 of 600 entities were sent to the new model"
+        )
+
+
+def test_an_entity_counts_once_by_its_first_answer(tmp_path: Path) -> None:
+    begun = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    columns: tuple[tuple[str, ColumnKind], ...] = (("entity", "text"), ("at_utc", "time"), ("slot", "text"))
+    log = ParquetLog(tmp_path, "requests", columns, LogLimits(100, 60.0, 1000, 10**9))
+    assert first_slots(tmp_path, begun) == {}
+    for entity, second, slot in [("a", -1, "blue"), ("a", 3, "green"), ("b", 2, "blue"), ("b", 4, "green")]:
+        log.append((entity, int((begun.timestamp() + second) * 1e6), slot))
+    log.flush()
+    found = first_slots(tmp_path, begun)
+    assert {entity: ((at - begun).total_seconds(), slot) for entity, (at, slot) in found.items()} == {
+        "a": (3.0, "green"), "b": (2.0, "blue"),
+    }  # fmt: skip
