@@ -4,9 +4,9 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: help demo test check theory coverage bench drift-honesty gold lock clean
+.PHONY: help demo test check theory coverage canary-honesty drift-honesty bench gold lock clean
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -38,6 +38,9 @@ coverage: $(STAMP) ## how often 95 % intervals hold the truth, 1,000 runs each: 
 
 drift-honesty: $(STAMP) ## count the drift report's false alarms, its finds on real months, and its kept promises
 	$(BIN)/python -m flows.drift_honesty
+
+canary-honesty: $(STAMP) ## false alarms and detection delays of the rollout rule, 1,000 canaries: about a minute
+	$(BIN)/python -m flows.canary_honesty
 
 bench: $(STAMP) ## print speeds: command line, windows, queues, gateway, the demo stage by stage
 	for f in tests/benchmarks/bench_*.py; do echo "== $$f"; $(BIN)/python $$f || exit 1; done

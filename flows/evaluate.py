@@ -1,5 +1,6 @@
 """Evaluate: champion and challenger on the newest month, which neither has seen, and what the gates say of it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Failed
 
 from flows.adapters.data_store import Snapshot, months_before, next_month
-from flows.domain.evaluation import Comparison, calibration_curve, compare
-from flows.domain.features import FloatArray, encode_frame
+from flows.domain.evaluation import Comparison, Difference, calibration_curve, compare
+from flows.domain.features import FloatArray, encode_frame, schema_changes
 from flows.domain.gates import GateDecision, decide
 from flows.gateway.model_package import load_package
 from flows.wiring import Wired, wire
 from reports.publish import markdown_for
 from reports.records import (
+    CheckRecord,
     EvaluationRecord,
     GroupRecord,
     MetricRecord,
@@ -39,10 +41,11 @@ def evaluate(cycle: str, simulated_now: str | None = None) -> Any:
     if training is None or training.version is None or champion is None:
         return Failed(message=f"cycle {cycle} has no challenger to evaluate; run the retrain flow first")
     newest = newest_month(wired)
-    champion_scores = score(wired.registry.package(champion), newest)
-    challenger_scores = score(wired.registry.package(training.version), newest)
+    packages = [wired.registry.package(version) for version in (champion, training.version)]
+    champion_scores, challenger_scores = (score(package, newest) for package in packages)
+    changes = schema_changes(*(load_package(package).schema for package in packages))
     comparison = hold_together(wired, newest, champion_scores, challenger_scores)
-    decision = decide(comparison, wired.cycle.plan.evaluation)
+    decision = decide(comparison, wired.cycle.plan.evaluation, changes)
     record = _record(
         wired, newest, comparison, decision, champion, training.version, champion_scores, challenger_scores
     )
@@ -120,4 +123,17 @@ def _record(
         score_edges=_SCORE_EDGES.tolist(),
         score_champion=np.histogram(champion_scores, _SCORE_EDGES)[0].tolist(),
         score_challenger=np.histogram(challenger_scores, _SCORE_EDGES)[0].tolist(),
+        checks=[CheckRecord(name, d.champion, d.challenger, d.low, d.high) for name, d in _checks(comparison)],
     )  # fmt: skip
+
+
+def _checks(comparison: Comparison) -> Iterator[tuple[str, Difference]]:
+    """Yield everything that was compared, gated or not, by the words under which it is kept."""
+    yield from comparison.metrics.items()
+    for point in comparison.operating:
+        yield f"positive from {point.threshold:g}", point.positive
+        yield f"decided otherwise from {point.threshold:g}", point.swapped
+    if comparison.lines is not None:
+        for name in ("slope", "intercept"):
+            one, two = (getattr(line, name) for line in comparison.lines)
+            yield f"calibration {name} itself", Difference(one, two, float("nan"), float("nan"))

@@ -1,5 +1,6 @@
 """Promote: blue-green in the running gateway, if the evaluation says so; every decision is in the audit log first."""
 
+import datetime as dt
 from typing import Any
 
 from prefect import flow, get_run_logger, task
@@ -7,10 +8,14 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Failed
 
+from flows.adapters.audit import Audit
+from flows.adapters.flags import Slot
+from flows.adapters.request_log import first_slots
+from flows.domain.criteria import criteria_problem
 from flows.domain.gates import GateVerdict
 from flows.gateway.model_package import load_package
 from flows.rollout import Refused, RolloutResult, roll_out
-from flows.wiring import Wired, wire
+from flows.wiring import Wired, gateway_settings, wire
 from reports.publish import markdown_for
 from reports.records import EvaluationRecord, PromotionRecord, load_record, save_record
 
@@ -25,8 +30,11 @@ def promote(cycle: str, simulated_now: str | None = None) -> Any:
         return Failed(message=f"cycle {cycle} was not evaluated; run the evaluate flow first")
     with wired.gateway() as gateway:
         before = gateway.state()
+        problem = criteria_problem(fixed_criteria(wired.audit, cycle), wired.cycle.plan)
         if evaluation.verdict != GateVerdict.PROMOTE.value:
-            result = _held(wired, before.live, evaluation)
+            result = _held(wired, before.live, [f"the gates say {evaluation.verdict}", *evaluation.reasons])
+        elif problem is not None:
+            result = _held(wired, before.live, [f"{GateVerdict.PERSON.value}: {problem}"])
         else:
             result = move_traffic(wired, evaluation)
         if result.verdict == "promoted":
@@ -51,10 +59,16 @@ def move_traffic(wired: Wired, evaluation: EvaluationRecord) -> RolloutResult:
 
     with wired.gateway() as gateway:
         live = gateway.state().live
+
+        def asked_first(since: dt.datetime) -> dict[str, tuple[dt.datetime, Slot]]:
+            gateway.flush()
+            return first_slots(gateway_settings(wired.settings).directory / "requests", since)
+
         try:
             return roll_out(
                 gateway, version=version, package=package.resolve(), digest=load_package(package).digest,
                 rollout=wired.cycle.plan.rollout, before_switch=note,
+                gates=wired.cycle.plan.evaluation.gates, first_slots=asked_first,
             )  # fmt: skip
         except Refused as refusal:
             note(f"held: {refusal}")
@@ -68,9 +82,16 @@ def set_champion(wired: Wired, version: str) -> None:
     wired.registry.set_champion(version)
 
 
-def _held(wired: Wired, live: Any, evaluation: EvaluationRecord) -> RolloutResult:
-    wired.audit.append("held", at=wired.cycle.now(), cycle=wired.cycle.name, reasons=evaluation.reasons)
-    return RolloutResult("held", [f"the gates say {evaluation.verdict}", *evaluation.reasons], live, live)
+def fixed_criteria(audit: Audit, cycle: str) -> str | None:
+    """Return the digest of the criteria that were written down when the cycle's training began, None without one."""
+    started = [entry["details"] for entry in audit.entries() if entry["event"] == "retrain started"]
+    digests = [details.get("criteria_digest") for details in started if details.get("cycle") == cycle]
+    return digests[-1] if digests else None
+
+
+def _held(wired: Wired, live: Any, reasons: list[str]) -> RolloutResult:
+    wired.audit.append("held", at=wired.cycle.now(), cycle=wired.cycle.name, reasons=reasons)
+    return RolloutResult("held", reasons, live, live)
 
 
 def _record(

@@ -10,6 +10,7 @@ from prefect.states import Completed, Failed
 from flows.adapters.data_store import FrameStore, Snapshot, months_before
 from flows.adapters.model_registry import RegisteredVersion
 from flows.cycle import Cycle
+from flows.domain.criteria import criteria_digest
 from flows.domain.features import FeatureSchema, bank_marketing_schema
 from flows.domain.window_in_force import window_in_force
 from flows.gateway.model_package import canary_rows
@@ -36,7 +37,8 @@ def retrain(cycle: str, simulated_now: str | None = None) -> Any:
     create_markdown_artifact(key="lull-plan", markdown=markdown_for(wired.settings.home, cycle, "plan"))
     snapshot, schema = take_snapshot(wired)
     wired.audit.append("retrain started", at=wired.cycle.now(), cycle=cycle, data_digest=snapshot.digest,
-                       window=decision.reason, clock=wired.cycle.clock_sentence())  # fmt: skip
+                       criteria_digest=criteria_digest(wired.cycle.plan), window=decision.reason,
+                       clock=wired.cycle.clock_sentence())  # fmt: skip
     model = fit(wired, snapshot, schema)
     registered = register(wired, model, snapshot, schema)
     record = training_record(wired, snapshot, model, registered, is_bootstrap=False, reason=decision.reason)

@@ -144,6 +144,17 @@ class GroupRecord:
 
 
 @dataclass(frozen=True)
+class CheckRecord:
+    """One number of both models, gated or not, with the interval of challenger − champion."""
+
+    name: str
+    champion: float
+    challenger: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class EvaluationRecord:
     """The evidence on labelled rows that neither model has seen, and the gate's verdict."""
 
@@ -165,6 +176,7 @@ class EvaluationRecord:
     score_edges: list[float]
     score_champion: list[int]
     score_challenger: list[int]
+    checks: list[CheckRecord] = field(default_factory=list)  # absent from records written before there were any
 
 
 @dataclass(frozen=True)

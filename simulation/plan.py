@@ -357,7 +357,19 @@ class Gate(Section):
     """
 
     metric: Literal[
-        "auc", "log_loss", "brier", "calibration_error", "score_shift", "group_log_loss", "latency_ms", "failed_ratio"
+        "auc",
+        "log_loss",
+        "brier",
+        "calibration_error",
+        "calibration_slope",
+        "calibration_intercept",
+        "score_shift",
+        "swap_ratio",
+        "positive_shift",
+        "tail_shift",
+        "group_log_loss",
+        "latency_ms",
+        "failed_ratio",
     ]
     role: Literal["success", "guardrail", "quality"]
     margin: NonNegative = 0.0
@@ -370,6 +382,9 @@ class Evaluation(Section):
     minimum_rows: Count = Field(2000, description="distinct labelled rows below which nothing is decided")
     minimum_group: Count = Field(100, description="groups smaller than this are not shown")
     bootstrap_draws: Annotated[int, Field(ge=100, le=100_000)] = 1000
+    thresholds: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = Field(
+        (0.5,), exclude_if=lambda value: value == (0.5,), description="scores from which on somebody acts"
+    )
     gates: Annotated[tuple[Gate, ...], Field(min_length=1)]
 
 

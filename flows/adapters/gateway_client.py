@@ -258,7 +258,8 @@ class InMemoryGateway:
         self._must_be_up()
         if include_scores:
             return self.shadowed
-        return self.shadowed.model_copy(update={"request_ids": [], "live_scores": [], "shadow_scores": []})
+        pairs = ("request_ids", "live_scores", "shadow_scores", "live_latencies_us", "shadow_latencies_us")
+        return self.shadowed.model_copy(update={name: [] for name in pairs})
 
     def split(self, slot: Slot, ratio: float, *, reason: str = "") -> GatewayState:
         """Give the slot that is not live a share of the entities."""

@@ -124,6 +124,29 @@ class FeatureSchema:
         )
 
 
+def schema_changes(before: FeatureSchema, after: FeatureSchema) -> tuple[str, ...]:
+    """Return what a client of `before` would have to change for `after`, one sentence each; none for equal schemas."""
+    old, new = ({column.name: column for column in schema.columns} for schema in (before, after))
+    found = [f"column {name!r} is gone" for name in before.names if name not in new]
+    found += [f"column {name!r} is new" for name in after.names if name not in old]
+    for name in (name for name in after.names if name in old):
+        one, two = old[name], new[name]
+        if one.kind != two.kind:
+            found.append(f"column {name!r} was a {one.kind} and is a {two.kind}")
+        elif one.categories != two.categories:
+            more, less = (sorted(set(a) - set(b)) for a, b in ((two.categories, one.categories),
+                                                               (one.categories, two.categories)))  # fmt: skip
+            how = " and ".join(
+                f"{word} {', '.join(texts)}" for word, texts in (("gained", more), ("lost", less)) if texts
+            )
+            found.append(f"column {name!r} {how or 'has its categories in another order'}")
+    if not found and before.names != after.names:
+        found.append("the columns are in another order")
+    if before.label != after.label:
+        found.append(f"the label was {before.label!r} and is {after.label!r}")
+    return tuple(found)
+
+
 def infer_schema(frame: "pd.DataFrame", *, label: str, leaks: Iterable[str] = ()) -> FeatureSchema:
     """
     Return the schema of a training frame: numeric columns as numbers, text columns as sorted categories.

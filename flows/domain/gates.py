@@ -38,17 +38,25 @@ class GateDecision:
     results: tuple[GateResult, ...]
 
 
-def decide(comparison: Comparison, settings: Evaluation) -> GateDecision:
+def decide(comparison: Comparison, settings: Evaluation, schema_changes: tuple[str, ...] = ()) -> GateDecision:
     """
     Judge the offline gates.
 
+    A challenger that asks for other features than the champion: a person must look, as clients would have to change.
     Too few distinct rows: hold for data, whatever the numbers say. A gate that surely fails: a person must look.
     A gate that is undecided, or no gate that labelled rows can answer: hold for data. All pass: promote.
+    A challenger that gives every row the champion's score has nothing to gain: traffic stays, whatever the gates say.
     """
     results = tuple(judge_gate(gate, metric_of(gate, comparison)) for gate in settings.gates if _is_offline(gate))
+    if schema_changes:
+        changed = tuple(f"the challenger's features are not the champion's: {change}" for change in schema_changes)
+        return GateDecision(GateVerdict.PERSON, changed, results)
     if comparison.rows < settings.minimum_rows:
         reason = f"{comparison.rows:,} distinct labelled rows are fewer than the {settings.minimum_rows:,} of the plan"
         return GateDecision(GateVerdict.HOLD, (reason,), results)
+    if comparison.n_changed == 0:
+        same = f"the challenger gives each of {comparison.rows:,} rows the champion's score: there is nothing to gain"
+        return GateDecision(GateVerdict.HOLD, (same,), results)
     if not results:
         return GateDecision(GateVerdict.HOLD, ("no gate of the plan looks at labelled rows; add one",), results)
     failed = [result.reason for result in results if result.outcome == "fails"]

@@ -100,6 +100,8 @@ class ShadowResults(View):
     request_ids: list[str] = []
     live_scores: list[float] = []
     shadow_scores: list[float] = []
+    live_latencies_us: list[float] = []
+    shadow_latencies_us: list[float] = []
 
 
 class Scored(View):

@@ -105,6 +105,8 @@ class Shadow:
             request_ids=[pair[0] for pair in pairs] if include_scores else [],
             live_scores=columns[:, 0].tolist() if include_scores else [],
             shadow_scores=columns[:, 1].tolist() if include_scores else [],
+            live_latencies_us=columns[:, 2].tolist() if include_scores else [],
+            shadow_latencies_us=columns[:, 3].tolist() if include_scores else [],
         )
 
     def _run(self) -> None:

@@ -18,6 +18,7 @@ from flows.domain.features import (
     encode_frame,
     encode_row,
     infer_schema,
+    schema_changes,
 )
 
 SCHEMA = FeatureSchema(
@@ -194,3 +195,28 @@ def test_no_leak_of_the_shipped_data_becomes_a_feature(bank_frame):
 @pytest.fixture(scope="module")
 def bank_frame():
     return pd.read_parquet(files("flows") / "datasets" / "bank_marketing_2008_2010" / "bank_additional_full.parquet")
+
+
+@pytest.mark.parametrize(
+    ("columns", "sentence"),
+    [
+        (SCHEMA.columns, None),
+        (SCHEMA.columns[:2], "column 'job' is gone"),
+        ((*SCHEMA.columns, FeatureColumn("pet", "number")), "column 'pet' is new"),
+        ((FeatureColumn("age", "category", ("old", "young")), *SCHEMA.columns[1:]),
+         "column 'age' was a number and is a category"),
+        ((*SCHEMA.columns[:2], FeatureColumn("job", "category", ("admin.", "pilot", "student"))),
+         "column 'job' gained pilot and lost retired"),
+        ((*SCHEMA.columns[:2], FeatureColumn("job", "category", ("retired", "admin.", "student"))),
+         "column 'job' has its categories in another order"),
+        (SCHEMA.columns[::-1], "the columns are in another order"),
+    ],
+)  # fmt: skip
+def test_what_a_client_would_have_to_change_is_told(columns, sentence):
+    after = FeatureSchema(tuple(columns), "label")
+    assert schema_changes(SCHEMA, after) == (() if sentence is None else (sentence,))
+    assert (after.digest() == SCHEMA.digest()) is (sentence is None)
+
+
+def test_another_label_is_told():
+    assert schema_changes(SCHEMA, FeatureSchema(SCHEMA.columns, "y")) == ("the label was 'label' and is 'y'",)

@@ -30,7 +30,8 @@ def tables(page: Page) -> list[Table]:
 
 def words(page: Page) -> str:
     texts = [b.text for s in page.sections for b in s.blocks if isinstance(b, Text)]
-    return " ".join([page.answer, *(c.text for c in page.caveats), *texts])
+    items = [item for s in page.sections for b in s.blocks if isinstance(b, Bullets) for item in b.items]
+    return " ".join([page.answer, *(c.text for c in page.caveats), *texts, *items])
 
 
 @pytest.mark.parametrize("name", ["plan", "training", "evaluation", "promotion", "drift"])

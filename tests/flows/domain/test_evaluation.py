@@ -11,9 +11,9 @@ from sklearn import metrics as sk
 
 from flows.domain.evaluation import (
     Comparison,
+    _weighted_auc,
     brier,
     calibration_curve,
-    calibration_error,
     compare,
     log_loss,
     metric_of,
@@ -67,11 +67,32 @@ def test_a_certain_and_wrong_score_costs_much_but_not_infinity() -> None:
     assert 20 < log_loss(np.array([1.0, 0.0]), np.array([0.0, 1.0])) < 30
 
 
-def test_calibration_error_by_hand_and_nought_for_scores_that_match_their_bins() -> None:
+def test_the_bins_of_a_calibration_curve_hold_every_row_once() -> None:
     labels = np.tile([0.0, 1.0], 50)
-    assert calibration_error(labels, np.full(100, 0.5)) == pytest.approx(0.0)
-    assert calibration_error(labels, np.full(100, 0.8)) == pytest.approx(0.3)
     assert sum(n for _, _, n in calibration_curve(labels, np.full(100, 0.8))) == 100
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.tuples(st.booleans(), st.sampled_from([0.1, 0.2, 0.3, 0.5, 0.9])), min_size=2, max_size=40),
+    st.integers(0, 99),
+)
+def test_a_weighted_draw_has_the_auc_of_the_rows_drawn(pairs: list[tuple[bool, float]], seed: int) -> None:
+    labels, scores = (np.array(part, dtype=np.float64) for part in zip(*pairs, strict=True))
+    drawn = np.random.default_rng(seed).integers(0, labels.size, labels.size)
+    weights = np.bincount(drawn, minlength=labels.size).astype(np.float64)
+    found = _weighted_auc(weights[None, :], labels, scores)[0]
+    assert found == pytest.approx(one_minus_auc(labels[drawn], scores[drawn]), abs=1e-12, nan_ok=True)
+
+
+def test_intervals_are_those_of_drawing_rows_again(rows: tuple[Floats, Floats], plan: Evaluation) -> None:
+    labels, truth = rows
+    other = np.clip(truth * 0.8, 0.001, 0.999)
+    draws = np.random.default_rng(20260101).integers(0, N, (plan.bootstrap_draws, N))
+    for name, metric in (("log_loss", log_loss), ("brier", brier), ("auc", one_minus_auc)):
+        by_hand = [metric(labels[d], other[d]) - metric(labels[d], truth[d]) for d in draws]
+        found = held(labels, truth, other, plan).metrics[name]
+        assert (found.low, found.high) == pytest.approx(tuple(np.quantile(by_hand, [0.05, 0.95])), abs=1e-12)
 
 
 def test_the_score_shift_of_equal_scores_is_nought_and_grows_with_the_move(rows: tuple[Floats, Floats]) -> None:

@@ -1,6 +1,7 @@
 """Gates: no promotion for lack of data, each role at its limit, and a canary that fails goes back."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,9 +98,34 @@ def test_groups_that_are_all_too_small_hold_instead_of_passing(settings: Evaluat
     assert decide(Comparison(9999, 900, {}, shown, 3), gates).verdict is GateVerdict.PROMOTE
 
 
+def test_one_group_surely_hurt_is_not_hidden_by_one_that_only_may_be(settings: Evaluation) -> None:
+    gates = settings.model_copy(
+        update={"gates": (Gate(metric="group_log_loss", role="guardrail", margin=0.03), GUARD, SUCCESS)}
+    )
+    hurt = GroupDifference("hurt", 900, Difference(0.3, 0.36, 0.05, 0.07))
+    unsure = GroupDifference("small", 100, Difference(0.3, 0.33, -0.1, 0.2))
+    found = Comparison(9999, 900, {"log_loss": BETTER, "brier": BETTER}, (hurt, unsure), 0)
+    assert decide(found, gates).verdict is GateVerdict.PERSON
+
+
 def test_a_plan_whose_gates_ask_nothing_of_the_labels_does_not_promote_by_itself(settings: Evaluation) -> None:
     online = settings.model_copy(update={"gates": (Gate(metric="failed_ratio", role="quality", margin=0.01),)})
     assert decide(evidence(BETTER, BETTER), online).verdict is GateVerdict.HOLD
+
+
+@pytest.mark.parametrize(("n_changed", "verdict"), [(0, GateVerdict.HOLD), (1, GateVerdict.PROMOTE)])
+def test_a_challenger_that_changes_no_score_has_nothing_to_gain(
+    settings: Evaluation, n_changed: int, verdict: GateVerdict
+) -> None:
+    same = replace(evidence(BETTER, BETTER), n_changed=n_changed)
+    assert decide(same, settings).verdict is verdict
+
+
+@pytest.mark.parametrize("rows", [1999, 2000])
+def test_another_schema_needs_a_person_whatever_the_rows_say(settings: Evaluation, rows: int) -> None:
+    decision = decide(evidence(BETTER, BETTER, rows), settings, ("column 'pet' is new",))
+    assert decision.verdict is GateVerdict.PERSON
+    assert decision.reasons == ("the challenger's features are not the champion's: column 'pet' is new",)
 
 
 @pytest.mark.parametrize(
