@@ -57,11 +57,12 @@ def report_drift(cycle: str, simulated_now: str | None = None) -> Any:
     record = nothing_compared(wired, compared) if isinstance(compared, str) else _record(wired, compared, training)
     save_record(record, wired.cycle.path("drift.json"))
     moved = [column.column for column in record.columns if column.is_drifted]
-    wired.audit.append("drift reported", at=wired.cycle.now(), cycle=cycle, share_drifted=record.share_drifted,
-                       moved=moved, problem=record.problem)  # fmt: skip
+    share = None if record.problem else record.share_drifted  # JSON knows no NaN
+    wired.audit.append("drift reported", at=wired.cycle.now(), cycle=cycle, share_drifted=share, moved=moved,
+                       problem=record.problem)  # fmt: skip
     create_markdown_artifact(key="lull-drift", markdown=markdown_for(wired.settings.home, cycle, "drift"))
     get_run_logger().info(record.problem or f"{len(moved)} of {len(record.columns)} columns moved")
-    return record.share_drifted
+    return share
 
 
 @task(cache_policy=NO_CACHE, retries=1)

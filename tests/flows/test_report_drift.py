@@ -1,6 +1,7 @@
 """The drift report's story on real rows: what is compared, and each odd month as a sentence instead of a traceback."""
 
 import datetime as dt
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flows import report_drift as flow_file
+from flows.adapters.audit import AuditFile
 from flows.adapters.data_store import FrameStore, open_store
 from flows.adapters.model_registry import InMemoryRegistry
 from flows.demo_plan import DATA
@@ -128,6 +131,26 @@ def test_an_empty_reference_is_a_sentence(tmp_path: Path, rows: pd.DataFrame, no
     record = World(tmp_path, rows, now=now).report()
     assert record.problem.startswith(sentence)
     assert record.columns == []
+
+
+def test_a_flow_without_reference_ends_well_and_its_audit_line_is_plain_json(
+    tmp_path: Path, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, rows, now=dt.datetime(2008, 6, 2, tzinfo=dt.UTC))
+    folder = tmp_path / "cycles" / "2008-07"
+    folder.mkdir(parents=True)
+    world.cycle.path = lambda name: folder / name
+    world.settings.home = tmp_path
+    pages: dict[str, str] = {}
+    wired = SimpleNamespace(cycle=world.cycle, settings=world.settings, store=world.store, registry=world.registry,
+                            audit=AuditFile(tmp_path / "audit.jsonl"))  # fmt: skip
+    monkeypatch.setattr(flow_file, "wire", lambda *_: wired)
+    monkeypatch.setattr(flow_file, "compare_months", compare_months.fn)
+    monkeypatch.setattr(flow_file, "create_markdown_artifact", lambda key, markdown: pages.update({key: markdown}))
+    monkeypatch.setattr(flow_file, "get_run_logger", lambda: logging.getLogger("drift"))
+    assert flow_file.report_drift.fn("2008-07") is None
+    assert "Nobody can tell: 2008-05 is the first month with rows" in pages["lull-drift"]
+    assert "NaN" not in (tmp_path / "audit.jsonl").read_text(encoding="utf-8")
 
 
 def test_a_month_without_traffic_is_a_sentence(tmp_path: Path, rows: pd.DataFrame) -> None:
