@@ -23,8 +23,8 @@ from simulation.scenario import read_scenario, ready_scenarios
 from simulation.verdict import Answer, InvalidCertificate, certificate_digest, check_certificate
 from tests.simulation.plans import PLAN_YAML
 
-COMMANDS = ["windows", "plan new", "plan schema", "plan check", "plan diff", "simulate", "demo", "deploy", "up",
-            "serve", "status", "rollback", "report", "doctor"]  # fmt: skip
+COMMANDS = ["windows", "plan new", "plan schema", "plan check", "plan diff", "simulate", "recommend", "demo", "deploy",
+            "up", "serve", "status", "rollback", "report", "doctor"]  # fmt: skip
 
 
 class Outcome(NamedTuple):
@@ -99,7 +99,9 @@ def test_every_help_shows_an_example_of_its_own_command(lull: Lull, command: str
     assert f"lull {command}" in outcome.out.split("Example:")[1]
 
 
-@pytest.mark.parametrize("command", ["windows", "plan check", "plan diff", "simulate", "status", "report", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["windows", "plan check", "plan diff", "simulate", "recommend", "status", "report", "doctor"]
+)
 def test_commands_that_print_tables_can_print_json(lull: Lull, command: str) -> None:
     assert "--json" in lull(*command.split(), "--help").out
 
@@ -459,6 +461,7 @@ def test_the_rules_that_run_at_night_are_the_ones_that_are_played(plan: Path, mo
     monkeypatch.setattr("flows.planning_run.make_rules", lambda triggers: ("the rules of", triggers))
     monkeypatch.setattr("flows.planning_run.simulate", lambda *_, rules, **__: seen.append(rules))
     monkeypatch.setattr("flows.planning_run.judge", lambda *_: None)
+    monkeypatch.setattr("flows.planning_run.with_secondaries", lambda *_: None)
     monkeypatch.setattr("flows.planning_run.certify", lambda *_: {})
     read = read_plan(plan)
     validate_plan(read)
