@@ -141,7 +141,7 @@ def _print(plan: Plan, found: Recommendation | Refusal, written: str | None) -> 
     told = found.counts
     print(
         f"\n{told.combinations} combinations: {told.no_plan} are no plan, {told.ruled_out} ruled out by arithmetic, "
-        f"{told.by_formula} left out by formula, {told.dominated} worse in every way than one that failed, "
+        f"{told.by_formula} left out by formula, {told.dominated} worse in every way than one that does not hold, "
         f"{told.holding} hold, {told.failing} fail, {told.undecided} undecided, {told.not_reached} not reached."
     )
     if not plan.serving.service_time.calibrated:

@@ -5,10 +5,11 @@ Start at `recommend`. Everything is deterministic: the same search gives the sam
 """
 
 import datetime as dt
+import functools
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -18,17 +19,18 @@ from simulation.plan import Plan
 from simulation.planning.candidates import CONCURRENT, Candidate, NoPlan, SearchSpace, candidates
 from simulation.planning.objective import Kind, Objective
 from simulation.planning.recommendation import Counts, Judged, Recommendation, Refusal
-from simulation.planning.refusal import nearest_miss, refuse, screened_miss, what_failed
+from simulation.planning.refusal import is_open, nearest_miss, refuse, screened_miss, what_failed
 from simulation.result import Experiment, Trial
 from simulation.rules import RulesOf, StepRule, no_rules, promote_after_enough
 from simulation.scenario import Scenario
 from simulation.selection import select_best
-from simulation.statistics import Estimate, FloatArray, mean_interval
+from simulation.statistics import Estimate, mean_interval, probability_interval
 from simulation.traffic.calendar import Calendar
 from simulation.traffic.forecast import Forecast
 from simulation.verdict import Answer, judge
 
-_PILOT = 5  # nights per scenario after which a hopeless candidate is dropped
+_PILOT = 5  # nights per scenario in which a remedy is tried
+_LOOKS = (5, 15)  # nights per scenario after which a candidate that can hold no more is dropped
 _FIRST_N = 20  # nights from which the choice learns how much two candidates differ
 _LEAST_FIRST_N = 3
 _INDIFFERENCE_RATIO, _INDIFFERENCE_H = 0.01, 0.25
@@ -74,7 +76,8 @@ def recommend(
     -----
     Candidates that the screen leaves are simulated in the order that their medians promise. Picking one of m that hold
     would find a lucky one, so each is judged at 1 − α / m (Bonferroni), m counted before anything is simulated: P(any
-    that is said to hold in a scenario does not) is α at most. One that fails rules out those over which it has every
+    that is said to hold in a scenario does not) is α at most. A candidate is dropped once its bad nights are so many
+    that it can hold no more, which costs no confidence, and takes with it those over which it has every
     advantage. Those that hold are compared by `select_best` on the same seeds.
     """
     if keep < 1:
@@ -165,6 +168,9 @@ class _Search:
     judged: list[Judged] = field(default_factory=list)
     n_dominated: int = 0
 
+    def __post_init__(self) -> None:
+        self._order = list(self.scenarios)
+
     @property
     def holding(self) -> list[Judged]:
         """Those that hold, in the order in which they were played."""
@@ -187,16 +193,41 @@ class _Search:
         return all(trial.has_finished and not trial.is_breach for trial in trials)
 
     def _judge(self, candidate: Candidate) -> Judged:
-        pilot = min(_PILOT, self.n)
-        experiment = self._nights(candidate.plan, candidate.opens_at, self.scenarios, 0, pilot)
+        """Play a candidate's nights, the scenario that ruled out the last one first, until it can hold no more."""
         played = self._as_judged(candidate.plan)
+        trials: dict[str, list[Trial]] = {scenario.name: [] for scenario in self.scenarios}
+        provenance: dict[str, Any] = {}
+        begun = 0
+        for last in sorted({min(self.n, look) for look in (*_LOOKS, self.n)}):
+            for scenario in self._order:
+                part = self._nights(candidate.plan, candidate.opens_at, [scenario], begun, last - begun)
+                trials[scenario.name] += part.trials
+                provenance = {**part.provenance, "first_seed": self.first_seed, "replications": last}
+                if self._is_lost(trials[scenario.name]):
+                    self._order = [scenario, *(other for other in self._order if other is not scenario)]
+                    return self._judged(candidate, played, trials, provenance)
+            begun = last
+        return self._judged(candidate, played, trials, provenance)
+
+    def _judged(
+        self, candidate: Candidate, played: Plan, trials: dict[str, list[Trial]], provenance: dict[str, Any]
+    ) -> Judged:
+        experiment = Experiment(tuple(trial for nights in trials.values() for trial in nights), provenance)
+        n = min(map(len, trials.values()))
+        rows = [
+            [self.aim.value(played, candidate.opens_at, trial) for trial in nights[:n]] for nights in trials.values()
+        ]
+        values = np.asarray(np.mean(rows, axis=0), dtype=np.float64)
         verdict = judge(played, experiment)
-        if verdict.answer is not Answer.FAILS and pilot < self.n:
-            rest = self._nights(candidate.plan, candidate.opens_at, self.scenarios, pilot, self.n - pilot)
-            experiment = _joined(experiment, rest)
-            verdict = judge(played, experiment)
-        values = self._values(played, candidate.opens_at, experiment)
         return Judged(candidate, experiment, verdict, values, mean_interval(values, self.plan.acceptance.confidence))
+
+    def _is_lost(self, nights: Sequence[Trial]) -> bool:
+        """Say whether a scenario has so many bad nights that good ones alone would not show any more that it holds."""
+        limits = self.plan.acceptance
+        spared_slo = _spared(self.n, self.confidence, 1 - limits.max_breach_probability)
+        spared_window = _spared(self.n, self.confidence, limits.min_finish_probability)
+        slo, window = sum(t.is_breach for t in nights), sum(not t.has_finished for t in nights)
+        return slo > spared_slo or window > spared_window
 
     def _as_judged(self, plan: Plan) -> Plan:
         """Return the plan with the prices that are counted and the confidence that all candidates together ask for."""
@@ -213,29 +244,24 @@ class _Search:
             on_trial=self.on_trial,
         )  # fmt: skip
 
-    def _values(self, plan: Plan, opens_at: dt.datetime, experiment: Experiment) -> FloatArray:
-        """Return the objective of each seed, the mean over the scenarios."""
-        rows = [
-            [self.aim.value(plan, opens_at, trial) for trial in experiment.of(name)] for name in experiment.scenarios()
-        ]
-        return np.asarray(np.mean(rows, axis=0), dtype=np.float64)
 
-
-def _joined(one: Experiment, other: Experiment) -> Experiment:
-    """Return the trials of both, scenario by scenario, seed by seed."""
-    trials = tuple(trial for name in one.scenarios() for trial in (*one.of(name), *other.of(name)))
-    n = one.provenance["replications"] + other.provenance["replications"]
-    return Experiment(trials, {**one.provenance, "replications": n})
+@functools.cache
+def _spared(n: int, confidence: float, good_ratio: float) -> int:
+    """Return how many of n nights may be bad and still show that the good ones are that share; -1 if none may."""
+    bad = 0
+    while bad <= n and probability_interval(n - bad, n, confidence).low >= good_ratio:
+        bad += 1
+    return bad - 1
 
 
 def _dominates(failed: Judged, candidate: Candidate, plan: Plan) -> bool:
     """
-    Say whether a candidate is worse in every way than one that was shown to fail.
+    Say whether a candidate is worse in every way than one that did not hold.
 
-    What made it fail must be as bad here: for the SLO no more replicas, no quieter, no fewer CPUs or jobs beside them;
-    for the window no longer, no more CPUs or jobs at a time, and no more room in the pool that would spare it pauses.
+    What kept that from it must be as bad here: for the SLO no more replicas, no quieter, no fewer CPUs or jobs at a
+    time; for the window no longer, no more CPUs or jobs, and no more room in the pool that would spare it pauses.
     """
-    if failed.verdict.answer is not Answer.FAILS:
+    if failed.verdict.answer is Answer.HOLDS:
         return False
     a, b = failed.candidate.plan, candidate.plan
     if b.serving.replicas > a.serving.replicas or candidate.utilisation < failed.candidate.utilisation:
@@ -248,7 +274,7 @@ def _dominates(failed: Judged, candidate: Candidate, plan: Plan) -> bool:
 
 
 def _counts(found: list[Candidate], no_plans: list[NoPlan], chosen: list[Candidate], run: _Search) -> Counts:
-    answers = Counter(one.verdict.answer for one in run.judged)
+    n_open = sum(is_open(one, run.plan) for one in run.judged)
     ruled_out = sum(c.screen.is_ruled_out for c in found)
     return Counts(
         combinations=len(found) + len(no_plans),
@@ -256,9 +282,9 @@ def _counts(found: list[Candidate], no_plans: list[NoPlan], chosen: list[Candida
         ruled_out=ruled_out,
         by_formula=len(found) - ruled_out - len(chosen),
         dominated=run.n_dominated,
-        holding=answers[Answer.HOLDS],
-        failing=answers[Answer.FAILS],
-        undecided=answers[Answer.UNDECIDED],
+        holding=len(run.holding),
+        failing=len(run.judged) - len(run.holding) - n_open,
+        undecided=n_open,
         not_reached=len(chosen) - run.n_dominated - len(run.judged),
     )
 

@@ -20,8 +20,9 @@ class Counts:
     no_plan : cannot be a plan, or its night is not forecast
     ruled_out : arithmetic leaves no chance
     by_formula : left out by the screen's approximation, not simulated
-    dominated : not simulated, for one that has every advantage over it failed
-    holding, failing, undecided : simulated and judged
+    dominated : not simulated, for one that has every advantage over it does not hold
+    holding, failing : simulated; failing ones have more bad nights than allowed in a scenario
+    undecided : simulated; more nights could show that they hold
     not_reached : not simulated, for enough of what comes before them hold
     """
 

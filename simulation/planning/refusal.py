@@ -26,15 +26,21 @@ Tried = Callable[[Candidate, Plan, set[str]], bool]
 
 
 def what_failed(judged: Judged, plan: Plan) -> tuple[bool, bool]:
-    """Return whether nights were shown to miss the SLO too often, and whether training to be late too often."""
-    limits, found = plan.acceptance, judged.verdict.scenarios
-    slo = any(one.breach.low > limits.max_breach_probability for one in found)
-    return slo, any(one.finish.high < limits.min_finish_probability for one in found)
+    """Return whether its worst scenario misses the SLO, and whether it is late there: what kept it from holding."""
+    _, found, is_slo = worst_of(judged, plan)
+    limits = plan.acceptance
+    slo = is_slo or found.breach.low > limits.max_breach_probability
+    return slo, not is_slo or found.finish.high < limits.min_finish_probability
+
+
+def is_open(judged: Judged, plan: Plan) -> bool:
+    """Say whether more nights could show that one holds: none of its scenarios has more bad nights than allowed."""
+    return judged.verdict.answer is Answer.UNDECIDED and worst_of(judged, plan)[0][0] <= 0.0
 
 
 def nearest_miss(judged: Sequence[Judged], plan: Plan) -> Judged:
-    """Return the one that is nearest to holding: undecided before failed, then by its worst scenario."""
-    return min(judged, key=lambda one: (one.verdict.answer is Answer.FAILS, _worst(one, plan)[0]))
+    """Return the one that is nearest to holding: those that more nights could settle first, then by their worst."""
+    return min(judged, key=lambda one: (not is_open(one, plan), worst_of(one, plan)[0]))
 
 
 def screened_miss(found: Sequence[Candidate], no_plans: Sequence[NoPlan], counts: Counts) -> Refusal:
@@ -50,18 +56,17 @@ def refuse(nearest: Judged, judged: Sequence[Judged], rest: Sequence[Candidate |
     plan = nearest.candidate.plan
     binds = _binds(rest)
     for one in judged:
-        _, scenario, is_slo = _worst(one, plan)
-        how = "not settled" if one.verdict.answer is Answer.UNDECIDED else "broken"
+        _, scenario, is_slo = worst_of(one, plan)
+        how = "not settled" if is_open(one, plan) else "broken"
         binds[f"{_requirement(is_slo)} under {scenario.scenario} ({how})"] += 1
-    _, scenario, is_slo = _worst(nearest, plan)
+    _, scenario, is_slo = worst_of(nearest, plan)
     reason = next(r for r in scenario.reasons if r.startswith("P(the night misses the SLO)") == is_slo)
-    undecided = any(one.verdict.answer is Answer.UNDECIDED for one in judged)
-    if nearest.verdict.answer is Answer.UNDECIDED:
+    if is_open(nearest, plan):
         remedy = f"play more nights than {scenario.n_trials} per scenario: they may show that it holds"
     else:
         remedy = _remedy(nearest.candidate, is_slo, {scenario.scenario}, try_it)
     told = f"under {scenario.scenario}, {reason[0]}{reason[1:].removesuffix('.')}"
-    answer = Answer.UNDECIDED if undecided else Answer.FAILS
+    answer = Answer.UNDECIDED if any(is_open(one, plan) for one in judged) else Answer.FAILS
     return Refusal(answer, binds, nearest.candidate, told, remedy, counts)
 
 
@@ -85,13 +90,14 @@ def _remedy(candidate: Candidate, is_slo: bool, names: set[str], try_it: Tried) 
     return f"not even {told}: {_OTHERWISE}"
 
 
-def _worst(judged: Judged, plan: Plan) -> tuple[float, ScenarioVerdict, bool]:
-    """Return how far the worst scenario is from its limit, which it is, and whether it is the SLO that it misses."""
+def worst_of(judged: Judged, plan: Plan) -> tuple[tuple[float, float], ScenarioVerdict, bool]:
+    """Return how far the worst scenario is from its limit, as observed and as bounded, which, and if for the SLO."""
     limits = plan.acceptance
-    gaps: list[tuple[float, int, bool]] = []
+    gaps: list[tuple[tuple[float, float], int, bool]] = []
     for i, found in enumerate(judged.verdict.scenarios):
-        gaps.append((found.breach.high - limits.max_breach_probability, i, True))
-        gaps.append((limits.min_finish_probability - found.finish.low, i, False))
+        most, least = limits.max_breach_probability, limits.min_finish_probability
+        gaps.append(((found.breach.value - most, found.breach.high - most), i, True))
+        gaps.append(((least - found.finish.value, least - found.finish.low), i, False))
     gap, i, is_slo = max(gaps, key=lambda item: (item[0], -item[1], item[2]))
     return gap, judged.verdict.scenarios[i], is_slo
 

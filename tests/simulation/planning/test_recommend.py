@@ -14,10 +14,11 @@ from simulation.plan import Plan
 from simulation.plan_file import window_rule
 from simulation.planning.candidates import SearchSpace, candidates
 from simulation.planning.objective import Objective
-from simulation.planning.recommend import _nights_needed, recommend
+from simulation.planning.recommend import _nights_needed, _spared, recommend
 from simulation.planning.recommendation import Recommendation, Refusal
 from simulation.result import Trial
 from simulation.scenario import Scenario
+from simulation.statistics import probability_interval
 from simulation.traffic.calendar import Calendar, CalendarEntry
 from simulation.verdict import Answer, judge
 from tests.simulation.nights import EXACT_STAGES, play, scenario
@@ -196,6 +197,17 @@ def test_the_nights_that_are_needed_just_show_the_limits() -> None:
         played = simulate(strict, [scenario()], load=DAY, opens_at=OPENS_AT, replications=nights)
         assert judge(strict, played).answer is answer
     assert _nights_needed(exact_plan(acceptance__max_breach_probability=0.0), 0.9) == math.inf
+
+
+def test_a_candidate_is_dropped_as_soon_as_it_can_hold_no_more_and_not_before() -> None:
+    n, confidence = 30, 0.99
+    spared = _spared(n, confidence, 0.5)
+    assert 0 < spared < 15
+    assert (
+        probability_interval(spared, n, confidence).high <= 0.5 < probability_interval(spared + 1, n, confidence).high
+    )
+    assert _spared(2, confidence, 0.5) == -1
+    assert _spared(int(_nights_needed(exact_plan(), confidence)), confidence, 0.5) == 0
 
 
 def test_more_jobs_at_a_time_and_more_cpus_can_be_searched() -> None:
