@@ -94,6 +94,11 @@ class Recommendation:
             f"over all candidates together: each was judged at {self.confidence_each:.2%} over {self.replications} "
             "nights.",
         ]
+        if self.counts.undecided:
+            told.append(
+                f"{self.counts.undecided} that promised more could not be settled: more nights could show that they "
+                "hold."
+            )
         if self.runner_up is None or self.lead is None:
             return [*told, "There is no runner-up: no other candidate that was simulated holds."]
         told.append(
