@@ -250,6 +250,40 @@ def whatif(
     finish("whatif", plan, vary, scenario or [], replications, seed, threads, csv, page, json)
 
 
+@app.command(epilog=example(
+    "lull recommend plan.yaml --replicas 2..6 --duration 60..180/30 --start 00:00..05:00/30m --write next.yaml",
+    "lull recommend plan.yaml --objective staleness --json",
+))  # fmt: skip
+def recommend(
+    plan: PlanFile,
+    replicas: Annotated[str | None, typer.Option(metavar="A..B", help="Replicas to try.")] = None,
+    duration: Annotated[str | None, typer.Option(metavar="A..B/STEP", help="Lengths of the window, minutes.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(metavar="A..B/STEP", help="Local starts, such as 00:00..05:00/30m. Default: the quietest."),
+    ] = None,
+    cpus: Annotated[str | None, typer.Option(metavar="A..B/STEP", help="CPUs of the training envelope.")] = None,
+    concurrent: Annotated[str | None, typer.Option(metavar="A..B", help="Training jobs at a time.")] = None,
+    objective: Annotated[str, typer.Option(help="What shall be least: cost or staleness.")] = "cost",
+    scenario: Annotated[
+        list[str] | None, typer.Option(help="Ready name or YAML file; may be repeated. Default: the plan's.")
+    ] = None,
+    replications: Annotated[
+        int | None, typer.Option(min=2, max=100_000, help="Nights per scenario. Default: as many as are needed.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The first seed; the others follow it.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="The result does not depend on it.")] = 2,
+    write: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write the recommended plan.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Search for the best plan that holds.
+
+    Least cost or least staleness over starts, lengths, replicas and envelopes; exit 0 with a plan, 1 if none holds and
+    why, 3 if more nights are needed to tell."""
+    given = {"replicas": replicas, "duration": duration, "start": start, "cpus": cpus, "concurrent": concurrent}
+    finish("recommend", plan, given, objective, scenario or [], replications, seed, threads, write, json)
+
+
 @app.command(epilog=example("lull demo", "lull demo --home /tmp/lull --fast"))
 def demo(
     home: Annotated[

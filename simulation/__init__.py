@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from simulation.experiment import simulate
     from simulation.experiment_until import simulate_until
     from simulation.plan import Plan
+    from simulation.planning.recommend import recommend
     from simulation.planning.windows import find_windows
     from simulation.scenario import Scenario
     from simulation.selection import select_best
@@ -28,6 +29,7 @@ __all__ = [
     "forecast",
     "judge",
     "read_history",
+    "recommend",
     "select_best",
     "serve_queue",
     "simulate",
@@ -42,6 +44,7 @@ _HOMES = {
     "forecast": "simulation.traffic.forecast",
     "judge": "simulation.verdict",
     "read_history": "simulation.traffic.read_history",
+    "recommend": "simulation.planning.recommend",
     "select_best": "simulation.selection",
     "serve_queue": "simulation.data_plane.fcfs",
     "simulate": "simulation.experiment",

@@ -256,6 +256,13 @@ class Envelope(Section):
     io_mib_s: Positive | None = Field(None, description="disk and network of the training process; none: no limit")
     minutes: Positive = 60.0
 
+    def stretch(self, stage: Stage) -> float:
+        """Return how much longer a stage takes inside the envelope than with all that it asks for."""
+        stretches = [1.0, stage.cpus / self.cpus]
+        if self.io_mib_s is not None:
+            stretches.append(stage.io_mib_s / self.io_mib_s)
+        return max(stretches)
+
 
 Regions = Annotated[
     tuple[RuleName, ...] | None,

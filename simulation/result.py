@@ -8,11 +8,27 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class JobOutcome:
+    """
+    What became of one model's training: when it was to begin and when it ended (minutes after the opening, NaN for
+    never), whether it did so before the rollback reserve, and whether the packing deferred it.
+    """
+
+    model: str
+    begins_min: float
+    finish_min: float
+    has_finished: bool
+    is_deferred: bool
+
+
+@dataclass(frozen=True)
 class Trial:
     """
     One scenario with one seed. Minutes count from the opening of the window; the judged span runs from the opening
     to half an hour after the close. Per-minute tuples begin half an hour before the opening. What never happened is
     NaN. `capacity_steps` says from which minute on how many requests per second the open replicas could finish.
+    With several models `has_finished` speaks of all that were not deferred, the main one among them, `finish_min` of
+    the main one, and `jobs` of each.
     """
 
     scenario: str
@@ -43,6 +59,7 @@ class Trial:
     steps: tuple[tuple[float, float, str], ...]
     events: tuple[tuple[float, str], ...]
     fingerprint: str
+    jobs: tuple[JobOutcome, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,7 +81,7 @@ class Experiment:
         """Return one row per trial, provenance in `.attrs`."""
         import pandas as pd
 
-        wide = {"offered_per_min", "bad_per_min", "queue_per_min", "capacity_steps", "steps", "events"}
+        wide = {"offered_per_min", "bad_per_min", "queue_per_min", "capacity_steps", "steps", "events", "jobs"}
         frame = pd.DataFrame([{k: v for k, v in asdict(t).items() if k not in wide} for t in self.trials])
         for name, value in self.provenance.items():
             frame.attrs[name] = value

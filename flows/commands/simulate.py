@@ -10,6 +10,7 @@ from flows.planning_run import ValidatedPlan, plan_scenarios, validate_plan
 from simulation.errors import InvalidPlan
 from simulation.plan import Plan
 from simulation.plan_file import read_plan, write_whole
+from simulation.planning.packing import finish_by_job, pack
 from simulation.scenario import read_scenario
 from simulation.statistics import Estimate
 from simulation.verdict import Answer, ScenarioVerdict
@@ -35,10 +36,10 @@ def run(
     _can_write(target)  # before minutes of simulation, not after
     chosen = tuple(read_scenario(name) for name in scenarios) or plan_scenarios(plan)
     n = plan.acceptance.replications if replications is None else replications
-    counter = Counter(len(chosen) * n)
+    counter = Counter((len(chosen) + sum(s.scenario is not None for s in plan.secondary)) * n)
     result = validate_plan(
         plan, opens_at=opening, scenarios=chosen, replications=replications,
-        first_seed=first_seed, threads=threads, dask=dask, on_trial=counter,
+        first_seed=first_seed, threads=threads, folder=path.parent, dask=dask, on_trial=counter,
     )  # fmt: skip
     counter.clear()
     write_whole(target, json.dumps(result.certificate, indent=1, ensure_ascii=False) + "\n")
@@ -68,6 +69,8 @@ def _print(plan: Plan, result: ValidatedPlan, target: Path) -> None:
         [_row(verdict) for verdict in result.verdict.scenarios],
         left=2,
     )
+    if plan.training.jobs:
+        _print_jobs(plan, result)
     confidence = f"{plan.acceptance.confidence:.0%}"
     print(f"In brackets: bounds at {confidence} confidence, one-sided for probabilities, two-sided for p99.")
     print(f"\nVerdict: {result.verdict.answer.value}{mark}")
@@ -79,6 +82,20 @@ def _print(plan: Plan, result: ValidatedPlan, target: Path) -> None:
     if not result.verdict.is_calibrated:
         print("  uncalibrated: the service model was never fitted on the real pool.")
     print(f"Certificate: {target}")
+
+
+def _print_jobs(plan: Plan, result: ValidatedPlan) -> None:
+    """Print when each model trains and how likely it is done in time, and which are deferred."""
+    packing, chances = pack(plan), finish_by_job(result.experiment, plan.acceptance.confidence)
+    print("\nModels in this window, P(done in time) by scenario:")
+    rows = [
+        [slot.job.model, f"{slot.begins_min:g} to {slot.ends_min:g} min"]
+        + [_with_bounds(chances[name][slot.job.model], ".0%") for name in chances]
+        for slot in packing.slots
+    ]
+    print_table(["model", "at its p95", *chances], rows, left=2)
+    for deferred in packing.deferred:
+        print(f"{deferred.reason}.")
 
 
 def _row(verdict: ScenarioVerdict) -> list[str]:

@@ -6,14 +6,14 @@ It sees what a real one could: answers and rejections of the last look but one, 
 
 from typing import Any
 
-from simulation.control_plane.training import TrainingJob
+from simulation.control_plane.training_jobs import TrainingJobs
 from simulation.control_plane.world import Rank, SimEvents, World
 from simulation.rules import Action, Observation, Rules
 
 LOOK_S = 10.0  # the controller sees the last ten seconds, ten seconds late
 
 
-def control(world: World, job: TrainingJob, rules: Rules, closes_s: float) -> SimEvents:
+def control(world: World, jobs: TrainingJobs, rules: Rules, closes_s: float) -> SimEvents:
     """Look every `LOOK_S` from the opening on, and let the rules judge what was seen one look before."""
     yield world.after(world.lead_s, Rank.CONTROLLER)
     world.play()
@@ -23,14 +23,14 @@ def control(world: World, job: TrainingJob, rules: Rules, closes_s: float) -> Si
     while True:
         yield world.after(LOOK_S, Rank.CONTROLLER)
         world.play()
-        seen, pending = pending, _observe(world, job, look, closes_s)
+        seen, pending = pending, _observe(world, jobs, look, closes_s)
         if seen is None:
             continue
         decision, memory = rules(seen, memory)
-        _obey(world, job, decision.action, decision.reason)
+        _obey(world, jobs, decision.action, decision.reason)
 
 
-def _observe(world: World, job: TrainingJob, look: Any, closes_s: float) -> Observation:
+def _observe(world: World, jobs: TrainingJobs, look: Any, closes_s: float) -> Observation:
     seen = look.take()
     n = seen.finished + seen.rejected + seen.timeouts
     n_failed = seen.errors + seen.rejected + seen.timeouts
@@ -44,19 +44,19 @@ def _observe(world: World, job: TrainingJob, look: Any, closes_s: float) -> Obse
         bad_ratio=(seen.late + n_failed) / n if n else 0.0,
         error_ratio=n_failed / n if n else 0.0,
         queue_length=float(seen.queue_length),
-        is_training=job.stage is not None,
-        is_paused=job.is_paused,
+        is_training=jobs.is_training,
+        is_paused=jobs.is_paused,
         seconds_to_cutoff=closes_s - world.now_s,
     )
 
 
-def _obey(world: World, job: TrainingJob, action: Action, reason: str) -> None:
-    if action is Action.PAUSE and not job.is_paused:
-        job.pause()
+def _obey(world: World, jobs: TrainingJobs, action: Action, reason: str) -> None:
+    if action is Action.PAUSE and not jobs.is_paused:
+        jobs.pause()
         world.note(f"pause: {reason}")
-    elif action is Action.CONTINUE and job.is_paused:
-        job.resume()
+    elif action is Action.CONTINUE and jobs.is_paused:
+        jobs.resume()
         world.note(f"continue: {reason}")
-    elif action is Action.STOP and not job.is_stopped:
-        job.stop()
+    elif action is Action.STOP and not jobs.is_stopped:
+        jobs.stop()
         world.note(f"stop: {reason}")

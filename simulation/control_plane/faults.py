@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from simulation import randomness
-from simulation.control_plane.training import TrainingJob
+from simulation.control_plane.training_jobs import TrainingJobs
 from simulation.control_plane.world import Rank, SimEvents, World
 from simulation.data_plane.pool_settings import BLUE, GREEN
 from simulation.plan import Plan
@@ -32,7 +32,7 @@ _RUNNING_WORK = {
 _MOST_FAILURES = 64  # of one replica in one night; a replica that fails more often is not a replica
 
 
-def start_faults(world: World, plan: Plan, scenario: Scenario, job: TrainingJob) -> None:
+def start_faults(world: World, plan: Plan, scenario: Scenario, jobs: TrainingJobs) -> None:
     """Start a process for each event that breaks something; what other parts read from the scenario is left to them."""
     processes: dict[type[Event], Callable[..., SimEvents]] = {
         ReplicaLost: _lose_replicas,
@@ -47,7 +47,7 @@ def start_faults(world: World, plan: Plan, scenario: Scenario, job: TrainingJob)
             for number in range(plan.serving.replicas):
                 world.env.process(_fail_at_random(world, event, number, cause))
         elif isinstance(event, WorkerKilled):
-            world.env.process(_kill_worker(world, event, job))
+            world.env.process(_kill_worker(world, event, jobs))
         elif isinstance(event, ZoneLost):
             world.env.process(_lose_zone(world, event, cause, plan.serving.zones))
         elif type(event) in processes and not _is_over(world, event):
@@ -147,7 +147,7 @@ def _slow_serving(world: World, event: SlowServing, cause: str) -> SimEvents:
     world.note(f"serving recovers: {event.cause.replace('_', ' ')}")
 
 
-def _kill_worker(world: World, event: WorkerKilled, job: TrainingJob) -> SimEvents:
+def _kill_worker(world: World, event: WorkerKilled, jobs: TrainingJobs) -> SimEvents:
     yield world.after(_begin_s(world, event.at_min), Rank.FAULT)
-    world.note("training worker killed" if job.stage else "training worker killed, nothing ran")
-    job.kill(event.restart_after_min * 60)
+    world.note("training worker killed" if jobs.is_training else "training worker killed, nothing ran")
+    jobs.kill(event.restart_after_min * 60)

@@ -1,5 +1,5 @@
 """
-One night under SimPy: traffic, the training job, faults, the controller, the autoscaler, a rollout at the end.
+One night under SimPy: traffic, the training jobs, faults, the controller, the autoscaler, a rollout at the end.
 
 Start at `simulate_trial`. SimPy decides what changes and when; between two changes the data plane plays every request.
 What comes first at one instant is written in `simulation.control_plane.world`.
@@ -17,7 +17,7 @@ from simulation.control_plane.faults import start_faults
 from simulation.control_plane.rollout import RolloutState, roll_out
 from simulation.control_plane.serving import pool_settings
 from simulation.control_plane.traffic import Load, Trace, night_arrivals
-from simulation.control_plane.training import TrainingJob
+from simulation.control_plane.training_jobs import TrainingJobs
 from simulation.control_plane.world import World
 from simulation.data_plane.histogram import LatencyHistogram
 from simulation.data_plane.pool import Overloaded
@@ -87,14 +87,15 @@ class _Night:
         arrivals = night_arrivals(load, opens_at, (-LEAD_S, self.window_s + TAIL_S), seed, surges)
         settings: PoolSettings = pool_settings(plan, scenario)
         self.world = World(settings, seed, arrivals, LEAD_S)
-        self.job = TrainingJob(self.world, plan, scenario.events, self.window_s)
+        self.jobs = TrainingJobs(self.world, plan, scenario.events, self.window_s)
         self.rollout = RolloutState()
         self._at_open = LatencyHistogram.empty()
-        start_faults(self.world, plan, scenario, self.job)
+        self.jobs.start()
+        start_faults(self.world, plan, scenario, self.jobs)
         if plan.serving.autoscaler is not None:
             self.world.env.process(autoscale(self.world, plan.serving.autoscaler))
-        self.world.env.process(roll_out(self.world, plan, scenario, self.job, step_rule, self.rollout))
-        self.world.env.process(control(self.world, self.job, rules, LEAD_S + self.window_s))
+        self.world.env.process(roll_out(self.world, plan, scenario, self.jobs.main, step_rule, self.rollout))
+        self.world.env.process(control(self.world, self.jobs, rules, LEAD_S + self.window_s))
 
     def run(self) -> Trial:
         """Play the night to its end."""
@@ -119,7 +120,6 @@ class _Night:
         n_bad = int(bad[opening:].sum())
         n = n_bad + int(good[opening:].sum())
         latency = result.latency - self._at_open
-        reserve_s = 60 * self.plan.window.rollback_reserve_min
         limit = (1 - self.plan.serving.slo.good_ratio) * n
         return Trial(
             scenario=self.scenario.name,
@@ -133,9 +133,9 @@ class _Night:
             p95_ms=1000 * latency.quantile(0.95),
             p99_ms=1000 * latency.quantile(0.99),
             p999_ms=1000 * latency.quantile(0.999),
-            has_finished=bool(self.job.finished_s <= LEAD_S + self.window_s - reserve_s),
-            finish_min=_minute(self.job.finished_s),
-            paused_min=self.job.paused_s / 60,
+            has_finished=self.jobs.have_finished,
+            finish_min=_minute(self.jobs.finished_s),
+            paused_min=self.jobs.paused_s / 60,
             promoted_min=_minute(self.rollout.promoted_s),
             rolled_back_min=_minute(self.rollout.rolled_back_s),
             longest_bad_min=self._longest_bad_min(bad[opening:], good[opening:], minutes.counts("queue_max")[opening:]),
@@ -147,9 +147,10 @@ class _Night:
             bad_per_min=_padded(bad, n_minutes),
             queue_per_min=_padded(minutes.counts("queue_max"), n_minutes),
             capacity_steps=tuple(self.world.capacity_steps),
-            steps=tuple(((a - LEAD_S) / 60, (b - LEAD_S) / 60, name) for a, b, name in self.job.steps),
+            steps=tuple(((a - LEAD_S) / 60, (b - LEAD_S) / 60, name) for a, b, name in self.jobs.steps()),
             events=tuple(self.world.notes),
             fingerprint=self.world.pool.fingerprint(),
+            jobs=self.jobs.outcomes(),
         )
 
     def _longest_bad_min(self, bad: IntArray, good: IntArray, queue: IntArray) -> int:
@@ -172,7 +173,7 @@ class _Night:
             for spike in spikes:
                 inside = min(end_min, spike.at_min + spike.minutes) - max(begin_min, spike.at_min)
                 hours += replicas * max(0.0, inside) / 60 * (spike.factor - 1)
-        return hours * costs.replica_hour + self.job.cpu_s / 3600 * costs.training_cpu_hour
+        return hours * costs.replica_hour + self.jobs.cpu_s / 3600 * costs.training_cpu_hour
 
 
 def _minute(at_s: float) -> float:

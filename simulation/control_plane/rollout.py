@@ -25,9 +25,11 @@ class RolloutState:
 
 
 def roll_out(
-    world: World, plan: Plan, scenario: Scenario, job: TrainingJob, rule: StepRule, state: RolloutState
+    world: World, plan: Plan, scenario: Scenario, job: TrainingJob | None, rule: StepRule, state: RolloutState
 ) -> SimEvents:
     """Train, then open green, shadow, canary by canary, switch; blue stays open as the way back, then drains."""
+    if job is None:  # the packing has deferred it: nothing new to roll out
+        return
     yield from job.run()
     if math.isnan(job.finished_s):
         return

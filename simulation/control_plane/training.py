@@ -13,6 +13,7 @@ import simpy
 from simulation import randomness
 from simulation.control_plane.world import Rank, SimEvents, World
 from simulation.plan import Plan, Stage
+from simulation.planning.job_order import JobSlot
 from simulation.randomness import Purpose
 from simulation.scenario import Event, LateData, MoreData, StageFails
 
@@ -31,6 +32,12 @@ class TrainingJob:
     """
     One training job; `run` is its process.
 
+    Parameters
+    ----------
+    slot : its place in the window; without one it is the plan's main job, from the opening on
+    number : 0 for the main job, whose rounds are the plan's; draws are keyed by it, so jobs take their time apart
+    before : the job that has the same lane first, however long it takes
+
     Attributes
     ----------
     stage : name of the stage that is worked on, None between stages
@@ -39,8 +46,24 @@ class TrainingJob:
     worked_s, cpu_s, paused_s : what was spent so far
     """
 
-    def __init__(self, world: World, plan: Plan, events: Sequence[Event], window_s: float):
+    def __init__(
+        self,
+        world: World,
+        plan: Plan,
+        events: Sequence[Event],
+        window_s: float,
+        *,
+        slot: JobSlot | None = None,
+        number: int = 0,
+        before: "TrainingJob | None" = None,
+    ):
         self.world, self.plan, self.window_s = world, plan, window_s
+        self.job = plan.training.all_jobs()[0] if slot is None else slot.job
+        self.number, self._before = number, before
+        self._begins_s = 0.0 if slot is None else 60 * slot.begins_min
+        self._label = "" if number == 0 else f"{self.job.model}: "
+        self._cause = "training" if number == 0 else f"training of {self.job.model}"
+        self.ended: simpy.Event = world.env.event()
         self.stage: str | None = None
         self.is_paused = self.is_stopped = False
         self.finished_s = math.nan
@@ -83,30 +106,38 @@ class TrainingJob:
 
     def run(self) -> SimEvents:
         """Work through the stages, inside the window."""
-        yield self.world.after(self.world.lead_s + self._late_s, Rank.TRAINING)
-        for index, stage in enumerate(self.plan.training.stages):
+        if self._before is not None:
+            yield self._before.ended
+        begins_s = self.world.lead_s + max(self._begins_s, self._late_s)
+        yield self.world.after(max(0.0, begins_s - self.world.now_s), Rank.TRAINING)
+        for index, stage in enumerate(self.job.stages):
             is_done = yield from self._complete(index, stage)
             if not is_done:
-                return
-        self.finished_s = self.world.now_s
-        self.world.note("training done")
+                break
+        else:
+            self.finished_s = self.world.now_s
+            self._note("training done")
+        self.ended.succeed()
+
+    def _note(self, text: str) -> None:
+        self.world.note(self._label + text)
 
     def cutoff_s(self, index: int) -> float:
         """Return the last moment stage `index` may start: the close less p95 of what is left and the reserve."""
-        left_min = sum(stage.minutes_p95 for stage in self.plan.training.stages[index:])
+        left_min = sum(stage.minutes_p95 for stage in self.job.stages[index:])
         return self.world.lead_s + self.window_s - 60 * (left_min + self.plan.window.rollback_reserve_min)
 
     def _complete(self, index: int, stage: Stage) -> SimEvents:
         """Work on a stage until it is done; return whether it is."""
-        world, envelope = self.world, self.plan.training.envelope
+        world, envelope = self.world, self.job.envelope
         if not self._may_start(index):
             return False
         if stage.memory_gib > envelope.memory_gib:
-            world.note(
+            self._note(
                 f"{stage.name} killed: {stage.memory_gib:g} GiB wanted, the envelope has {envelope.memory_gib:g}"
             )
             return False
-        work_s = stage_seconds(self.plan, index, world.seed) * self._data_factor
+        work_s = stage_seconds(stage, index, world.seed, self.number) * self._data_factor
         fails_at = [failure.after_ratio * work_s for failure in self._failures_of(stage)]
         done_s, failed = 0.0, 0
         while True:
@@ -118,14 +149,14 @@ class TrainingJob:
                 return False
             wait_s = 0.0
             if ending is Ending.KILLED:
-                world.note(f"{stage.name} killed at {done_s / work_s:.0%}")
+                self._note(f"{stage.name} killed at {done_s / work_s:.0%}")
                 wait_s, self._restart_s = self._restart_s or 0.0, None
             else:
                 failure = self._failures_of(stage)[failed]
-                world.note(f"{stage.name} failed at {done_s / work_s:.0%}")
+                self._note(f"{stage.name} failed at {done_s / work_s:.0%}")
                 failed += 1
                 if failed > stage.retries:
-                    world.note(f"{stage.name} given up after {failed} attempt(s)")
+                    self._note(f"{stage.name} given up after {failed} attempt(s)")
                     return False
                 wait_s = failure.retry_after_min * 60
             done_s = _checkpoint(stage, done_s)
@@ -139,8 +170,8 @@ class TrainingJob:
     def _may_start(self, index: int) -> bool:
         late_s = self.world.now_s - self.cutoff_s(index)
         if late_s > 0:
-            name = self.plan.training.stages[index].name
-            self.world.note(f"{name} not started: {late_s:,.0f} s after its cutoff")
+            name = self.job.stages[index].name
+            self._note(f"{name} not started: {late_s:,.0f} s after its cutoff")
         return late_s <= 0 and not self.is_stopped
 
     def _work(self, stage: Stage, done_s: float, until_s: float, work_s: float) -> SimEvents:
@@ -150,8 +181,9 @@ class TrainingJob:
         Pauses and stops wait for the end of the round; a kill does not.
         """
         world, begun_s = self.world, self.world.now_s
-        stretch = _stretch(stage, self.plan)
-        round_s = work_s / self.plan.training.rounds if stage.name == "train" else 0.0
+        stretch = self.job.envelope.stretch(stage)
+        has_rounds = stage.name == "train" and self.number == 0
+        round_s = work_s / self.plan.training.rounds if has_rounds else 0.0
         self.stage = stage.name
         ending = Ending.DONE
         while done_s < until_s:
@@ -167,9 +199,7 @@ class TrainingJob:
                 aim_s = min(aim_s, done_s + left_s / stretch)
                 done_s = yield from self._progress(stage, done_s, aim_s, stretch)
                 if self._envelope_left_s() <= 0 and done_s < until_s:
-                    world.note(
-                        f"{stage.name} stopped: the envelope's {self.plan.training.envelope.minutes:g} min are used up"
-                    )
+                    self._note(f"{stage.name} stopped: the envelope's {self.job.envelope.minutes:g} min are used up")
                     self.is_stopped, ending = True, Ending.STOPPED
                     break
             if self._restart_s is not None:
@@ -177,14 +207,14 @@ class TrainingJob:
                 break
         self.steps.append((begun_s, world.now_s, stage.name))
         self.stage = None
-        world.slow("training", 1.0)
+        world.slow(self._cause, 1.0)
         return done_s, ending
 
     def _progress(self, stage: Stage, done_s: float, aim_s: float, stretch: float) -> SimEvents:
         """Work until `aim_s` or a signal; return how far it came."""
         world, since_s = self.world, self.world.now_s
-        cpus = min(stage.cpus, self.plan.training.envelope.cpus)
-        world.slow("training", max(stage.serving_slowdown, self.plan.serving.slowdown_beside(cpus)))
+        cpus = min(stage.cpus, self.job.envelope.cpus)
+        world.slow(self._cause, max(stage.serving_slowdown, self.plan.serving.slowdown_beside(cpus)))
         end = world.after((aim_s - done_s) * stretch, Rank.TRAINING)
         yield end | self._signal
         spent_s = world.now_s - since_s
@@ -194,29 +224,19 @@ class TrainingJob:
 
     def _stand_still(self) -> SimEvents:
         since_s = self.world.now_s
-        self.world.slow("training", 1.0)
+        self.world.slow(self._cause, 1.0)
         yield self._signal
         self.paused_s += self.world.now_s - since_s
 
     def _envelope_left_s(self) -> float:
-        return self.plan.training.envelope.minutes * 60 - self.worked_s
+        return self.job.envelope.minutes * 60 - self.worked_s
 
 
-def stage_seconds(plan: Plan, index: int, seed: int) -> float:
-    """Draw how long a stage's work takes: the lognormal that has its p50 and p95; keyed by seed and stage number."""
-    stage = plan.training.stages[index]
+def stage_seconds(stage: Stage, index: int, seed: int, job: int = 0) -> float:
+    """Draw how long a stage's work takes: the lognormal of its p50 and p95; keyed by seed, stage and job number."""
     sigma = math.log(stage.minutes_p95 / stage.minutes_p50) / _Z95
-    draw = float(randomness.normals(seed, [index], 0, Purpose.TRAINING)[0])
+    draw = float(randomness.normals(seed, [index], job, Purpose.TRAINING)[0])
     return 60 * stage.minutes_p50 * math.exp(sigma * draw)
-
-
-def _stretch(stage: Stage, plan: Plan) -> float:
-    """Return how much longer a stage takes inside the envelope than with all that it asks for."""
-    envelope = plan.training.envelope
-    stretches = [1.0, stage.cpus / envelope.cpus]
-    if envelope.io_mib_s is not None:
-        stretches.append(stage.io_mib_s / envelope.io_mib_s)
-    return max(stretches)
 
 
 def _checkpoint(stage: Stage, done_s: float) -> float:

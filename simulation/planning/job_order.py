@@ -4,6 +4,7 @@ Who trains when, if several models share a window: by priority, no more at a tim
 Start at `order_jobs`. The order is fixed beforehand, so that it can be shown, simulated and held against the window.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from simulation.plan import Job, Training
@@ -11,11 +12,16 @@ from simulation.plan import Job, Training
 
 @dataclass(frozen=True)
 class JobSlot:
-    """A job's place: minutes after the opening at which it begins and ends when every stage takes as long as told."""
+    """
+    A job's place: minutes after the opening at which it begins and ends when every stage takes as long as told.
+
+    `lane` is which of the `max_concurrent` places it takes; two jobs of one lane never run at once.
+    """
 
     job: Job
     begins_min: float
     ends_min: float
+    lane: int = 0
 
 
 def order_jobs(training: Training, *, at_p95: bool = True) -> tuple[JobSlot, ...]:
@@ -26,17 +32,27 @@ def order_jobs(training: Training, *, at_p95: bool = True) -> tuple[JobSlot, ...
     could begin at one instant the highest priority goes first, then the order of the plan. Nothing overtakes a job
     that could begin, and no place waits for a job that may not yet.
     """
-    waiting = sorted(enumerate(training.all_jobs()), key=lambda item: (-item[1].priority, item[0]))
-    free_at = [0.0] * training.max_concurrent
+    return arrange(by_priority(training.all_jobs()), training.max_concurrent, at_p95=at_p95)
+
+
+def by_priority(jobs: Sequence[Job]) -> list[Job]:
+    """Return the jobs with the highest priority first; equal ones keep their order."""
+    return sorted(jobs, key=lambda job: -job.priority)
+
+
+def arrange(jobs: Sequence[Job], lanes: int, *, at_p95: bool = True, stagger_min: float = 0.0) -> tuple[JobSlot, ...]:
+    """Return the places of jobs that come with the first in line first; starts lie `stagger_min` apart at least."""
+    waiting = list(jobs)
+    free_at, may_begin = [0.0] * lanes, 0.0
     slots: list[JobSlot] = []
     while waiting:
-        place = min(range(len(free_at)), key=free_at.__getitem__)
-        begins = max(free_at[place], min(job.start_after_min for _, job in waiting))
-        chosen = next(item for item in waiting if item[1].start_after_min <= begins)
+        lane = min(range(len(free_at)), key=free_at.__getitem__)
+        begins = max(free_at[lane], may_begin, min(job.start_after_min for job in waiting))
+        chosen = next(job for job in waiting if job.start_after_min <= begins)
         waiting.remove(chosen)
-        ends = begins + _minutes(chosen[1], at_p95=at_p95)
-        free_at[place] = ends
-        slots.append(JobSlot(chosen[1], begins, ends))
+        ends = begins + minutes_of(chosen, at_p95=at_p95)
+        free_at[lane], may_begin = ends, begins + stagger_min
+        slots.append(JobSlot(chosen, begins, ends, lane))
     return tuple(slots)
 
 
@@ -52,6 +68,6 @@ def together(slots: tuple[JobSlot, ...]) -> list[tuple[float, tuple[Job, ...]]]:
     ]
 
 
-def _minutes(job: Job, *, at_p95: bool) -> float:
+def minutes_of(job: Job, *, at_p95: bool) -> float:
     """Return how long a job takes; the sum of p95s lies over the p95 of the sum, which is on the safe side."""
     return sum(stage.minutes_p95 if at_p95 else stage.minutes_p50 for stage in job.stages)

@@ -81,3 +81,9 @@ def openings_of(
 def next_opening(plan: Plan, calendar: Calendar, after: dt.datetime) -> Opening | None:
     """Return the first opening after `after` that nothing denies, or None within the calendar's span."""
     return next((opening for opening in openings(plan, calendar, after) if not opening.is_denied), None)
+
+
+def next_whole_opening(plan: Plan, calendar: Calendar, after: dt.datetime) -> Opening | None:
+    """Return the first opening after `after` of which nothing is denied: a night can be played as the plan says it."""
+    found = openings(plan, calendar, after)
+    return next((o for o in found if not o.is_denied and not o.shortened_by and o.opens_at > after), None)

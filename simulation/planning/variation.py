@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from simulation.errors import InvalidPlan
 from simulation.plan import Plan
@@ -82,7 +82,7 @@ def changed(plan: Plan, changes: Mapping[str, Any]) -> Plan:
     InvalidPlan
         If there is no such field, or the changed plan breaks a rule; the sentence names the field.
     """
-    data = plan.to_dict()
+    data = _whole(plan)
     for name, value in changes.items():
         place, key = _place(data, name)
         place[key] = value
@@ -90,6 +90,17 @@ def changed(plan: Plan, changes: Mapping[str, Any]) -> Plan:
         return Plan.model_validate(data)
     except ValidationError as problem:
         raise InvalidPlan(first_problem(problem, Plan)) from None
+
+
+def _whole(section: BaseModel) -> dict[str, Any]:
+    """Return a section as plain data with every field: a plan that does not use one leaves it out of its own form."""
+    data = section.model_dump(mode="json")
+    for name, value in section:
+        if isinstance(value, BaseModel):
+            data[name] = _whole(value)
+        elif name not in data:
+            data[name] = list(value) if isinstance(value, tuple) else value
+    return data
 
 
 def _place(data: Any, name: str) -> tuple[Any, Any]:

@@ -27,8 +27,8 @@ from simulation.traffic.read_history import read_history
 from simulation.verdict import Answer, InvalidCertificate, certificate_digest, check_certificate
 from tests.simulation.plans import PLAN_YAML
 
-COMMANDS = ["windows", "backtest", "plan new", "plan schema", "plan check", "plan diff", "simulate", "whatif", "demo",
-            "deploy", "up", "serve", "status", "rollback", "report", "doctor"]  # fmt: skip
+COMMANDS = ["windows", "backtest", "plan new", "plan schema", "plan check", "plan diff", "simulate", "whatif",
+            "recommend", "demo", "deploy", "up", "serve", "status", "rollback", "report", "doctor"]  # fmt: skip
 
 
 class Outcome(NamedTuple):
@@ -105,7 +105,7 @@ def test_every_help_shows_an_example_of_its_own_command(lull: Lull, command: str
 
 @pytest.mark.parametrize(
     "command",
-    ["windows", "backtest", "plan check", "plan diff", "simulate", "whatif", "status", "report", "doctor"],
+    ["windows", "backtest", "plan check", "plan diff", "simulate", "whatif", "recommend", "status", "report", "doctor"],
 )
 def test_commands_that_print_tables_can_print_json(lull: Lull, command: str) -> None:
     assert "--json" in lull(*command.split(), "--help").out
@@ -509,6 +509,7 @@ def test_the_rules_that_run_at_night_are_the_ones_that_are_played(plan: Path, mo
     monkeypatch.setattr("flows.planning_run.make_rules", lambda triggers: ("the rules of", triggers))
     monkeypatch.setattr("flows.planning_run.simulate", lambda *_, rules, **__: seen.append(rules))
     monkeypatch.setattr("flows.planning_run.judge", lambda *_: None)
+    monkeypatch.setattr("flows.planning_run.with_secondaries", lambda *_: None)
     monkeypatch.setattr("flows.planning_run.certify", lambda *_: {})
     read = read_plan(plan)
     validate_plan(read)

@@ -13,7 +13,7 @@ from tests.simulation.plans import small_plan
 def test_a_stage_takes_its_p50_and_p95() -> None:
     plan = small_plan()
     stage = plan.stage("train")
-    minutes = np.array([stage_seconds(plan, 1, seed) / 60 for seed in range(3000)])
+    minutes = np.array([stage_seconds(stage, 1, seed) / 60 for seed in range(3000)])
     assert np.mean(minutes <= stage.minutes_p50) == pytest.approx(0.5, abs=4 * math.sqrt(0.25 / 3000))
     assert np.mean(minutes <= stage.minutes_p95) == pytest.approx(0.95, abs=4 * math.sqrt(0.0475 / 3000))
 

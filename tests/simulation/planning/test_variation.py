@@ -89,3 +89,10 @@ def test_a_field_that_is_not_there_or_a_value_that_cannot_be_is_refused(
 ) -> None:
     with pytest.raises(InvalidPlan, match=sentence):
         changed(small_plan(), {name: value})
+
+
+def test_a_field_that_a_plan_does_not_use_can_be_varied() -> None:
+    plan = small_plan()
+    assert "max_concurrent" not in plan.to_dict()["training"]
+    assert changed(plan, {"training.max_concurrent": 2}).training.max_concurrent == 2
+    assert changed(plan, {"training.max_concurrent": 1}).digest() == plan.digest()
