@@ -8,8 +8,8 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.adapters.data_store import Snapshot, months_before, next_month
 from flows.adapters.drift import DriftResult, measure_drift
+from flows.challenger import training_snapshot
 from flows.domain.features import bank_marketing_schema
-from flows.retrain import training_snapshot
 from flows.wiring import Wired, wire
 from reports.publish import markdown_for
 from reports.records import DriftColumn, DriftRecord, TrainingRecord, load_record, save_record

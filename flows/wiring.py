@@ -31,9 +31,9 @@ class Wired:
         """Read the plan's calendar as it stands now; absolute files are read where they lie."""
         return plan_calendar(self.cycle.plan, self.cycle.directory, self.cycle.now())
 
-    def gateway(self) -> GatewayClient:
+    def gateway(self, *, timeout_s: float = 70.0) -> GatewayClient:
         """Return a client of the running gateway."""
-        return gateway_client(self.settings)
+        return gateway_client(self.settings, timeout_s=timeout_s)
 
 
 def wire(cycle: str, simulated_now: str | None) -> Wired:
@@ -53,7 +53,7 @@ def gateway_settings(settings: Settings) -> GatewaySettings:
     return GatewaySettings(home=settings.home, host=settings.gateway_host, port=settings.gateway_port)
 
 
-def gateway_client(settings: Settings) -> GatewayClient:
+def gateway_client(settings: Settings, *, timeout_s: float = 70.0) -> GatewayClient:
     """Return a client of this home's gateway."""
     address = f"http://{settings.gateway_host}:{settings.gateway_port}"
-    return GatewayClient(address, read_token(gateway_settings(settings)))
+    return GatewayClient(address, read_token(gateway_settings(settings)), timeout_s=timeout_s)

@@ -1,8 +1,6 @@
 """Training gives the same bytes straight or resumed, on one thread or two; another seed gives others."""
 
 import datetime as dt
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,6 @@ from flows.gateway.predictor import Calibration
 from flows.training import (
     TrainedModel,
     _parameters,
-    apply_envelope,
     fit_calibration,
     held_for_calibration,
     model_digest,
@@ -25,14 +22,6 @@ from flows.training import (
 )
 from simulation.plan import Envelope, Training
 from simulation.plan_file import read_plan
-
-
-@pytest.fixture(autouse=True)
-def _cpus_given_back() -> Iterator[None]:
-    """Give this process its CPUs back after a test that applied an envelope."""
-    before = os.sched_getaffinity(0)
-    yield
-    os.sched_setaffinity(0, before)
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +54,7 @@ def rows() -> tuple[Snapshot, FeatureSchema]:
 
 @pytest.fixture(scope="module")
 def model(rows: tuple[Snapshot, FeatureSchema], training: Training) -> TrainedModel:
-    before = os.sched_getaffinity(0)
-    found = train(*rows, training)
-    os.sched_setaffinity(0, before)
-    return found
+    return train(*rows, training)
 
 
 def test_a_run_resumed_from_disk_after_each_segment_gives_the_same_digest(
@@ -145,10 +131,3 @@ def test_calibration_finds_the_slope_and_intercept_that_spoiled_the_scores() -> 
     labels = (rng.random(z.size) < 1 / (1 + np.exp(-z))).astype(np.float64)
     found = fit_calibration((z - 0.5) / 2.0, labels)
     assert (found.slope, found.intercept) == pytest.approx((2.0, 0.5), abs=0.06)
-
-
-def test_the_envelope_is_read_back_from_the_system(training: Training) -> None:
-    said = apply_envelope(training)
-    assert said["cpus"] == str(max(os.sched_getaffinity(0)))
-    assert len(os.sched_getaffinity(0)) == 1
-    assert said["threads"] == "1"

@@ -2,7 +2,6 @@
 
 import datetime as dt
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,9 +34,7 @@ def trained() -> tuple[TrainedModel, FeatureSchema, pd.DataFrame]:
     snapshot = FrameStore(frame, "made").snapshot(since, since + dt.timedelta(days=9))
     training = read_plan(Path(__file__).parents[3] / "examples" / "plan.yaml").training
     small = {"rounds": 3, "segment_rounds": 3, "envelope": Envelope(nice=0)}
-    cpus = os.sched_getaffinity(0)
     model = train(snapshot, schema, training.model_copy(update=small))
-    os.sched_setaffinity(0, cpus)
     return model, schema, frame
 
 
