@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: help demo test check theory coverage bench gold lock clean
+.PHONY: help demo test check theory coverage chaos bench gold lock clean
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -34,6 +34,9 @@ theory: $(STAMP) ## the simulator against closed forms
 
 coverage: $(STAMP) ## how often 95 % intervals hold the truth, 1,000 runs each: two to four minutes
 	$(BIN)/python -m simulation.coverage_check
+
+chaos: $(STAMP) ## kill -9 the training and its flow a hundred times at random instants: fifteen minutes
+	$(BIN)/python tests/chaos.py --kills 100 --seed 1
 
 bench: $(STAMP) ## print speeds: command line, windows, queues, gateway, the demo stage by stage
 	for f in tests/benchmarks/bench_*.py; do echo "== $$f"; $(BIN)/python $$f || exit 1; done
