@@ -7,6 +7,7 @@ twice.
 
 import datetime as dt
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +17,7 @@ from flows.cycle import Cycle
 from flows.domain.features import FeatureSchema, bank_marketing_schema
 from flows.domain.window_in_force import WindowDecision, window_in_force
 from flows.gateway.model_package import canary_rows
-from flows.lease import Lease, LeaseHeld, take_lease
+from flows.lease import Lease, LeaseHeld, LeaseLost, take_lease
 from flows.pressure import LOOK_S, Pressure
 from flows.training import TrainedModel
 from flows.training_run import Job, Look, TrainingEnded, Watch, train_apart
@@ -43,10 +44,15 @@ def take_snapshot(wired: Wired) -> tuple[Snapshot, FeatureSchema]:
     return training_snapshot(store, wired.cycle), bank_marketing_schema(store.frame)
 
 
-def fit(wired: Wired, snapshot: Snapshot, lease: Lease, watch: Watch) -> TrainedModel:
-    """Train within the envelope, or go on where a killed run ended."""
+def model_lease(wired: Wired) -> AbstractContextManager[Lease]:
+    """Return the lease of the plan's model, to be held while it is trained and registered."""
+    return take_lease(wired.settings.home / "leases" / f"{wired.cycle.plan.training.model}.lock")
+
+
+def fit(wired: Wired, snapshot: Snapshot, lease: Lease, watch: Watch, *, name: str | None = None) -> TrainedModel:
+    """Train within the envelope, or go on where a killed run of that name (the cycle's, if none) ended."""
     training = wired.cycle.plan.training
-    directory = wired.settings.home / training.storage_path / training.model / wired.cycle.name
+    directory = wired.settings.home / training.storage_path / training.model / (name or wired.cycle.name)
     return train_apart(Job(training, snapshot, directory, lease), watch)
 
 
@@ -82,9 +88,9 @@ def make_challenger(wired: Wired, decision: WindowDecision, steps: Steps) -> Out
     Every decision is in the audit log before it takes effect. A run that is killed at any instant may simply be run
     again: it goes on from the last checkpoint and registers the version that an undisturbed run would have.
     """
-    training, audit = wired.cycle.plan.training, wired.audit
+    audit = wired.audit
     try:
-        with take_lease(wired.settings.home / "leases" / f"{training.model}.lock") as lease:
+        with model_lease(wired) as lease:
             snapshot, schema = steps.take_snapshot(wired)
             audit.append("retrain started", at=wired.cycle.now(), cycle=wired.cycle.name, data_digest=snapshot.digest,
                          window=decision.reason, clock=wired.cycle.clock_sentence())  # fmt: skip
@@ -94,11 +100,10 @@ def make_challenger(wired: Wired, decision: WindowDecision, steps: Steps) -> Out
             _keep(wired, model, snapshot, registered, decision.reason)
     except LeaseHeld as problem:
         return skipped(wired, str(problem), keep=False)
+    except LeaseLost as problem:
+        return _stopped(wired, "lease", str(problem))
     except TrainingEnded as problem:
-        audit.append("retrain ended without a model", at=wired.cycle.now(), cycle=wired.cycle.name,
-                     state=problem.state, reason=str(problem))  # fmt: skip
-        save_record(_not_run(wired, "stopped", str(problem)), wired.cycle.path("training.json"))
-        return Outcome("stopped", str(problem))
+        return _stopped(wired, problem.state, str(problem))
     return Outcome("trained", _reason(decision.reason, model), registered.version)
 
 
@@ -153,6 +158,15 @@ def skipped(wired: Wired, reason: str, *, keep: bool = True) -> Outcome:
         save_record(_not_run(wired, "skipped", reason), wired.cycle.path("training.json"))
     wired.audit.append("retrain skipped", at=wired.cycle.now(), cycle=wired.cycle.name, reason=reason)
     return Outcome("skipped", reason)
+
+
+def _stopped(wired: Wired, state: str, reason: str) -> Outcome:
+    """Note that this run ended without a model; one that was overtaken leaves the record to its successor."""
+    wired.audit.append("retrain ended without a model", at=wired.cycle.now(), cycle=wired.cycle.name, state=state,
+                       reason=reason)  # fmt: skip
+    if state != "lease":
+        save_record(_not_run(wired, "stopped", reason), wired.cycle.path("training.json"))
+    return Outcome("stopped", reason)
 
 
 def training_snapshot(store: FrameStore, cycle: Cycle) -> Snapshot:

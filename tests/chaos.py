@@ -61,6 +61,7 @@ def campaign(directory: Path, *, kills: int, seed: int, kills_per_night: int = 4
     tally.digests.add(model_digest(template))
     fresh = make_home(directory / "fresh", registry=template)
     while tally.n_kills < kills:
+        print(f"{tally.n_kills} kills, {tally.nights} nights, {time.monotonic() - began:.0f} s", flush=True)
         home = Path(shutil.copytree(fresh, directory / f"night-{tally.nights}"))
         for _ in range(min(kills_per_night, kills - tally.n_kills)):
             if not kill_once(home, rng, tally):
@@ -136,7 +137,8 @@ def kill_once(home: Path, rng: random.Random, tally: Tally) -> bool:
 def checked(home: Path, *, is_done: bool = False) -> None:
     """Assert what must hold at any moment: no orphan, no lease held, an audit chain that fits, one version at most."""
     _wait_until(lambda: not orphans(home), f"{home}: left behind {orphans(home)}")
-    with take_lease(home / "leases" / f"{MODEL}.lock", patience_s=0.0):
+    # A dying process loses its command line before its files: the lock may outlive it by an instant.
+    with take_lease(home / "leases" / f"{MODEL}.lock", patience_s=_GONE_S):
         pass
     AuditFile(home / "audit.jsonl").verify()
     with sqlite3.connect(home / "mlflow.db") as database:
