@@ -119,7 +119,7 @@ def _process(job: Job) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
     }  # fmt: skip
     ours, theirs = os.pipe()
     try:
-        with (job.directory / "process.log").open("ab") as log:
+        with (job.directory / "process.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "flows.training_process", str(file), str(theirs)], env=environment,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
@@ -242,9 +242,10 @@ class _Watched:
             sentence = self.failure["sentence"]
             is_named = state != "memory" or "envelope" in sentence
             return self._ended(sentence if is_named else self._too_large(f"was refused memory ({sentence})"), state)
-        code = self.process.returncode
+        code, log = self.process.returncode, self.job.directory / "process.log"
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-        log = self.job.directory / "process.log"
+        if "bad_alloc" in log.read_text(encoding="utf-8", errors="replace")[-2000:]:
+            return self._ended(self._too_large(f"{how} for want of memory"), "memory")  # C++ did not wait for us
         return self._ended(f"the training process {how}; its own words are in {log}", "lost" if code < 0 else "error")
 
     def _too_large(self, what: str) -> str:

@@ -1,5 +1,6 @@
 """The MLflow registry behind one small port: versions, the champion alias, packages as artifacts; and its twin."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -157,6 +158,8 @@ class MlflowRegistry:
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
+        # Its seven retries take four minutes to say that nobody is there; the flow has retries of its own.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         try:
             client = mlflow.MlflowClient(self.uri, self.uri)
             client.search_registered_models(max_results=1)

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -157,6 +158,24 @@ def test_a_process_over_its_memory_or_minutes_is_ended_by_its_flow(
             assert late.value.state == "minutes"
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "log", "words"),
+    [({"kind": "MemoryLimitHit", "sentence": "std::bad_alloc"}, 1, "", r"was refused memory \(std::bad_alloc\)"),
+     (None, -signal.SIGABRT, "terminate called: std::bad_alloc", "was ended by SIGABRT for want of memory")],
+)  # fmt: skip
+def test_memory_that_a_library_was_refused_is_told_as_the_envelope_s(
+    training: Training, snapshot: Snapshot, lease: Lease, tmp_path: Path,
+    failure: dict[str, str] | None, code: int, log: str, words: str,
+) -> None:  # fmt: skip
+    (tmp_path / "process.log").write_text(log)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    ended.returncode = code
+    found = _Watched(Job(training, snapshot, tmp_path, lease), Watch(), ended, 0, failure=failure)._why()
+    assert found.state == "memory"
+    assert re.search(words + r" and its envelope has 2 GiB; raise training\.envelope\.memory_gib", str(found))
 
 
 def test_minutes_that_are_used_up_end_the_process(
