@@ -91,7 +91,13 @@ class Control:
 
     def __call__(self, rounds: int) -> str:
         """Return why to stop, or "" to go on; it returns when no pause is in force."""
-        self._rest()
+        stopped = self._obey(rounds)
+        if stopped:
+            return stopped
+        self._rest()  # after the word: a rest may be long, and a pause must not wait for it
+        return self._obey(rounds)
+
+    def _obey(self, rounds: int) -> str:
         word, reason = read_control(self._file)
         if word == "pause":
             self._say("paused", rounds=rounds, reason=reason)

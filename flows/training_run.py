@@ -98,7 +98,10 @@ def train_apart(job: Job, watch: Watch) -> TrainedModel:
 
 def command(directory: Path, word: str, reason: str) -> None:
     """Tell the training in a directory to `pause`, `continue` or `stop`; it obeys within one round."""
-    write_whole(directory / CONTROL_FILE, f"{word} {reason}\n")
+    # Whole for its reader, but not flushed to the disk: a busy one takes seconds, and a lost word is told anew.
+    draft = directory / f".{CONTROL_FILE}"
+    draft.write_text(f"{word} {reason}\n", encoding="utf-8")
+    draft.replace(directory / CONTROL_FILE)
 
 
 @contextmanager
