@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: help demo test check theory coverage canary-honesty drift-honesty bench gold lock clean
+.PHONY: help demo test check theory coverage chaos canary-honesty drift-honesty bench gold lock clean
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -22,7 +22,7 @@ check: $(STAMP) ## lint, types, imports and quick tests, under a minute
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q -m "not theory and not prefect and not demo"
+	$(BIN)/python -m pytest -q -m "not theory and not prefect and not demo and not processes"
 
 test: $(STAMP) ## everything: check, theory, Prefect and the demo
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -41,6 +41,9 @@ drift-honesty: $(STAMP) ## count the drift report's false alarms, its finds on r
 
 canary-honesty: $(STAMP) ## false alarms and detection delays of the rollout rule, 1,000 canaries: about a minute
 	$(BIN)/python -m flows.canary_honesty
+
+chaos: $(STAMP) ## kill -9 the training and its flow a hundred times at random instants: fifteen minutes
+	$(BIN)/python tests/chaos.py --kills 100 --seed 1
 
 bench: $(STAMP) ## print speeds: command line, windows, queues, gateway, the demo stage by stage
 	for f in tests/benchmarks/bench_*.py; do echo "== $$f"; $(BIN)/python $$f || exit 1; done

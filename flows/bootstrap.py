@@ -3,9 +3,9 @@
 import datetime as dt
 import sys
 
+from flows.challenger import fit, model_lease, register_model, training_record
 from flows.domain.features import bank_marketing_schema
-from flows.retrain import register_model, training_record
-from flows.training import train
+from flows.training_run import Watch
 from flows.wiring import wire
 from reports.records import save_record
 from simulation.errors import LullError
@@ -20,8 +20,9 @@ def bootstrap(cycle: str, simulated_now: str | None, until: dt.datetime) -> str:
     store = wired.store()
     snapshot = store.snapshot(store.months()[0], until)
     schema = bank_marketing_schema(store.frame)
-    model = train(snapshot, schema, wired.cycle.plan.training)
-    registered = register_model(wired, model, snapshot, schema)
+    with model_lease(wired) as lease:
+        model = fit(wired, snapshot, lease, Watch(), name="bootstrap")
+        registered = register_model(wired, model, snapshot, schema)
     wired.audit.append("bootstrap champion", at=wired.cycle.now(), cycle=cycle, version=registered.version,
                        model_digest=model.digest)  # fmt: skip
     wired.registry.set_champion(registered.version)

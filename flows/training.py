@@ -2,12 +2,11 @@
 Training in segments: the same bytes whether a run went straight through or was resumed in between.
 
 Each segment has its own derived seed and a fresh LightGBM Dataset and continues from the model before it; a reused
-Dataset would make a resumed run differ.
+Dataset would make a resumed run differ. Start at `train`; `flows/training_process.py` runs it within its envelope.
 """
 
-import datetime as dt
 import hashlib
-import os
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,14 +17,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.adapters.data_store import Snapshot
+from flows.checkpoints import Checkpoint, Checkpoints, Inputs
 from flows.domain.features import FeatureSchema, FloatArray, encode_frame
 from flows.gateway.predictor import Calibration
+from simulation.errors import LullError
 from simulation.plan import Training
+
+Between = Callable[[int], str]  # rounds done -> why to stop, or ""; it may take its time: that is a pause
+
+
+class StoppedTooEarly(LullError):
+    """A training stopped before its first tree; the message carries the reason."""
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model, its calibration on newer rows, and what it took."""
+    """A model, its calibration, and what it took; `stopped` is why it has fewer rounds than planned, or empty."""
 
     text: str
     calibration: Calibration
@@ -35,6 +42,8 @@ class TrainedModel:
     n_calibration_rows: int
     seconds: dict[str, float]
     envelope: dict[str, str]
+    rounds: int
+    stopped: str = ""
 
 
 def train(
@@ -43,6 +52,9 @@ def train(
     training: Training,
     *,
     on_segment: Callable[[int, int], None] | None = None,
+    checkpoints: Checkpoints | None = None,
+    between: Between | None = None,
+    envelope: dict[str, str] | None = None,
 ) -> TrainedModel:
     """
     Train on most rows of a snapshot and calibrate on the rest, spread evenly over its span.
@@ -50,18 +62,27 @@ def train(
     Parameters
     ----------
     on_segment : called with (rounds done, rounds in all) after each segment
+    checkpoints : where segments are kept and a run goes on from; none: nothing is kept
+    between : called between rounds with the number done; a reason ends the training with the trees so far
+    envelope : the limits in force, for the record
+
+    Raises
+    ------
+    StoppedTooEarly
+        If it was stopped before its first tree.
 
     Notes
     -----
     The digest covers the trees and the calibration, not resource settings such as the number of threads.
+    A training stopped after k rounds gives the model of a plan with k rounds.
     """
-    envelope = apply_envelope(training)
     started = time.monotonic()
     values = encode_frame(snapshot.frame, schema)
     labels = snapshot.frame[schema.label].to_numpy(dtype=np.float64)
     held = held_for_calibration(len(labels), training.calibration_ratio)
     encoded = time.monotonic()
-    booster = _boost(values[~held], labels[~held], schema, training, on_segment)
+    segments = _Segments(values[~held], labels[~held], schema, training, checkpoints, between or (lambda rounds: ""))
+    booster, stopped = segments.boost(on_segment or (lambda done, rounds: None))
     boosted = time.monotonic()
     raw = np.asarray(booster.predict(values[held], raw_score=True)) if held.any() else np.empty(0)
     calibration = fit_calibration(raw, labels[held])
@@ -77,32 +98,77 @@ def train(
         seconds={
             "features": encoded - started, "train": boosted - encoded, "calibrate": time.monotonic() - boosted,
         },
-        envelope=envelope,
+        envelope=envelope or {},
+        rounds=booster.num_trees(),
+        stopped=stopped,
     )  # fmt: skip
 
 
-def _boost(
-    values: FloatArray,
-    labels: FloatArray,
-    schema: FeatureSchema,
-    training: Training,
-    on_segment: Callable[[int, int], None] | None,
-) -> lgb.Booster:
-    """Add trees segment by segment."""
-    booster: lgb.Booster | None = None
-    done = 0
-    while done < training.rounds:
-        rounds = min(training.segment_rounds, training.rounds - done)
+def inputs_of(data_digest: str, schema: FeatureSchema, training: Training) -> Inputs:
+    """Return the digests of what shapes a model: the rows, and every setting but those of resources."""
+    names = ("rounds", "segment_rounds", "learning_rate", "num_leaves", "min_data_in_leaf", "seed", "calibration_ratio")
+    settings = {name: getattr(training, name) for name in names}
+    settings |= {"schema": schema.digest(), "lightgbm": lgb.__version__}
+    text = json.dumps(settings, sort_keys=True)
+    return Inputs(data_digest, hashlib.sha256(text.encode()).hexdigest())
+
+
+@dataclass(frozen=True)
+class _Segments:
+    """The trees of a training, segment by segment."""
+
+    values: FloatArray
+    labels: FloatArray
+    schema: FeatureSchema
+    training: Training
+    checkpoints: Checkpoints | None
+    between: Between
+
+    def boost(self, on_segment: Callable[[int, int], None]) -> tuple[lgb.Booster, str]:
+        """Go on from the last checkpoint to the last round, or to where `between` says stop; return why, or ""."""
+        last = self.checkpoints.latest() if self.checkpoints is not None else None
+        booster = lgb.Booster(model_str=last.text) if last is not None else None
+        segment, stopped = (last.segment, last.stopped) if last is not None else (0, "")
+        done = last.rounds if last is not None else 0
+        while done < self.training.rounds and not stopped:
+            stopped = self.between(done)
+            if not stopped:
+                booster, stopped = self._segment(booster, done)
+                done, segment = booster.num_trees(), segment + 1
+            if booster is None:
+                raise StoppedTooEarly(f"training was stopped before its first round: {stopped}")
+            if self.checkpoints is not None:
+                self.checkpoints.save(Checkpoint(segment, done, booster.model_to_string(), stopped))
+            on_segment(done, self.training.rounds)
+        assert booster is not None  # rounds >= 1, by the plan's schema
+        return booster, stopped
+
+    def _segment(self, booster: lgb.Booster | None, done: int) -> tuple[lgb.Booster, str]:
+        """Add the trees of one segment, or fewer; return the model and why it stopped, or ""."""
         data = lgb.Dataset(
-            values, labels, feature_name=list(schema.names),
-            categorical_feature=schema.categorical_indices, free_raw_data=False,
+            self.values, self.labels, feature_name=list(self.schema.names),
+            categorical_feature=self.schema.categorical_indices, free_raw_data=False,
         )  # fmt: skip
-        booster = lgb.train(_parameters(training, done), data, rounds, init_model=booster, keep_training_booster=False)
-        done += rounds
-        if on_segment is not None:
-            on_segment(done, training.rounds)
-    assert booster is not None  # rounds >= 1, by the plan's schema
-    return booster
+        rounds = min(self.training.segment_rounds, self.training.rounds - done)
+        obey = _Obey(self.between)
+        parameters = _parameters(self.training, done)
+        booster = lgb.train(parameters, data, rounds, init_model=booster, callbacks=[obey])
+        return booster, obey.stopped
+
+
+class _Obey:
+    """The callback that asks `between` after each round but a segment's last, whose checkpoint comes first."""
+
+    def __init__(self, between: Between) -> None:
+        self._between = between
+        self.stopped = ""
+
+    def __call__(self, environment: lgb.callback.CallbackEnv) -> None:
+        done = environment.iteration + 1
+        if done < environment.end_iteration:
+            self.stopped = self._between(done)
+        if self.stopped:
+            raise lgb.callback.EarlyStopException(environment.iteration, [])
 
 
 def _parameters(training: Training, done: int) -> dict[str, Any]:
@@ -153,25 +219,3 @@ def model_digest(text: str, calibration: Calibration) -> str:
     """Return the SHA-256 over trees and calibration; the parameters echoed in the text are left out."""
     trees = text.split("\nparameters:")[0]
     return hashlib.sha256(f"{trees}\n{calibration.slope!r} {calibration.intercept!r}".encode()).hexdigest()
-
-
-def apply_envelope(training: Training) -> dict[str, str]:
-    """Apply niceness and CPU affinity to this process and return the limits as the system reads them back."""
-    import psutil
-
-    envelope, process = training.envelope, psutil.Process()
-    if process.nice() < envelope.nice:
-        process.nice(envelope.nice)
-    available = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, set(available[-max(1, min(len(available), int(np.ceil(envelope.cpus)))) :]))
-    return {
-        "nice": str(process.nice()),
-        "cpus": ", ".join(map(str, sorted(os.sched_getaffinity(0)))),
-        "threads": str(envelope.threads),
-        "memory": "not limited: watched by the operating system only",
-    }
-
-
-def month_name(moment: dt.datetime) -> str:
-    """Return the month as 2008-07."""
-    return f"{moment:%Y-%m}"

@@ -31,9 +31,9 @@ class Wired:
         """Read the plan's calendar as it stands now; absolute files are read where they lie."""
         return plan_calendar(self.cycle.plan, self.cycle.directory, self.cycle.now())
 
-    def gateway(self) -> GatewayClient:
+    def gateway(self, *, timeout_s: float = 70.0) -> GatewayClient:
         """Return a client of the running gateway."""
-        return gateway_client(self.settings)
+        return gateway_client(self.settings, timeout_s=timeout_s)
 
 
 def wire(cycle: str, simulated_now: str | None) -> Wired:

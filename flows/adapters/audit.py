@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from simulation.errors import LullError
+from simulation.plan_file import write_whole
 
 GENESIS = "0" * 64
 
@@ -64,7 +65,8 @@ class AuditFile:
             stream.write(json.dumps(entry, sort_keys=True) + "\n")
             stream.flush()
             os.fsync(stream.fileno())
-            self._head.write_text(entry["digest"], encoding="utf-8")
+            # Whole or not at all: a head emptied by a kill between truncating and writing would look like tampering.
+            write_whole(self._head, entry["digest"])
         return str(entry["digest"])
 
     def entries(self) -> list[dict[str, Any]]:

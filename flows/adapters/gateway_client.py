@@ -82,6 +82,10 @@ class GatewayClient:
         """Return the gateway at this moment."""
         return GatewayState.model_validate_json(self._call("GET", "/slots").content)
 
+    def metrics(self) -> str:
+        """Return the page that Prometheus scrapes."""
+        return self._call("GET", "/metrics").text
+
     def is_ready(self) -> bool:
         """Return whether a warm slot is live; False too when nobody answers."""
         try:

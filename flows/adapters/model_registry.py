@@ -1,5 +1,6 @@
 """The MLflow registry behind one small port: versions, the champion alias, packages as artifacts; and its twin."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -40,7 +41,7 @@ class ModelRegistry(Protocol):
     def register(
         self, model: "TrainedModel", schema: FeatureSchema, canary: list[dict[str, Any]], facts: Mapping[str, str]
     ) -> RegisteredVersion:
-        """Register a version with its package; `facts` become tags."""
+        """Register a version with its package, once per model and cycle; `facts` become tags."""
         ...
 
     def package(self, version: str) -> Path:
@@ -69,33 +70,49 @@ class MlflowRegistry:
     def register(
         self, model: "TrainedModel", schema: FeatureSchema, canary: list[dict[str, Any]], facts: Mapping[str, str]
     ) -> RegisteredVersion:
-        """Log booster and package to one run and register a version of it."""
-        import lightgbm as lgb
+        """
+        Log the booster to a run, register a version of it, and add its package.
+
+        A version of the same model and cycle is found again, never made twice, and finished if a killed run left it
+        without its package.
+        """
         import mlflow
 
         client = self._client()
         mlflow.set_tracking_uri(self.uri)
+        found = self._found(client, model.digest, facts)
+        made = found or self._create(client, model, facts)
+        directory = self.packages / self.name / made.version
+        if found is None or "package_digest" not in found.tags:
+            # A version number that a lost registry hands out again must not meet an old package.
+            shutil.rmtree(directory, ignore_errors=True)
+            digest = save_package(
+                directory, name=self.name, version=made.version, model_text=model.text, schema=schema, canary=canary,
+                calibration=model.calibration, notes={**facts, "run_id": made.run_id},
+            )  # fmt: skip
+            client.log_artifacts(made.run_id, str(directory), "package")
+            client.set_model_version_tag(self.name, made.version, "package_digest", digest)
+        return RegisteredVersion(made.version, made.run_id, self.package(made.version))
+
+    def _create(self, client: Any, model: "TrainedModel", facts: Mapping[str, str]) -> "_Version":
+        """Log the booster and make a version that carries its facts from its first moment."""
+        import lightgbm as lgb
+        import mlflow
+
         with mlflow.start_run(experiment_id=self._experiment(client), run_name=facts.get("cycle")) as run:
             mlflow.log_params({key: facts[key] for key in ("data_from", "data_until", "rounds") if key in facts})
             mlflow.log_metrics({f"seconds_{step}": seconds for step, seconds in model.seconds.items()})
             info = mlflow.lightgbm.log_model(
-                lgb.Booster(model_str=model.text),
-                name="model",
-                pip_requirements=["lightgbm==4.7.0"],
-                registered_model_name=self.name,
+                lgb.Booster(model_str=model.text), name="model", pip_requirements=["lightgbm==4.7.0"]
             )
-            version = str(info.registered_model_version)
-            directory = self.packages / self.name / version
-            # A version number that a lost registry hands out again must not meet an old package.
-            shutil.rmtree(directory, ignore_errors=True)
-            digest = save_package(
-                directory, name=self.name, version=version, model_text=model.text, schema=schema, canary=canary,
-                calibration=model.calibration, notes={**facts, "run_id": run.info.run_id},
-            )  # fmt: skip
-            mlflow.log_artifacts(str(directory), "package")
-        for key, value in {**facts, "package_digest": digest, "model_digest": model.digest}.items():
-            client.set_model_version_tag(self.name, version, key, value)
-        return RegisteredVersion(version, run.info.run_id, directory)
+        tags = {**facts, "model_digest": model.digest}
+        made = mlflow.register_model(info.model_uri, self.name, tags=tags)
+        return _Version(str(made.version), str(run.info.run_id), tags)
+
+    def _found(self, client: Any, digest: str, facts: Mapping[str, str]) -> "_Version | None":
+        """Return the version of this model and cycle, if there is one."""
+        wanted = {"model_digest": digest, **{key: facts[key] for key in ("cycle",) if key in facts}}
+        return next((v for v in self._versions() if wanted.items() <= v.tags.items()), None)
 
     def package(self, version: str) -> Path:
         """Return the directory of a version's package, fetched from MLflow's artifacts when it is not here yet."""
@@ -133,7 +150,7 @@ class MlflowRegistry:
 
     def _versions(self) -> list[Any]:
         versions = self._client().search_model_versions(f"name = '{self.name}'")
-        return [_Version(str(v.version), str(v.run_id)) for v in versions]
+        return [_Version(str(v.version), str(v.run_id), dict(v.tags)) for v in versions]
 
     def _aliases(self, version: str) -> list[str]:
         return list(self._client().get_model_version(self.name, version).aliases)
@@ -143,6 +160,8 @@ class MlflowRegistry:
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
+        # Its seven retries take four minutes to say that nobody is there; the flow has retries of its own.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         try:
             client = mlflow.MlflowClient(self.uri, self.uri)
             client.search_registered_models(max_results=1)
@@ -168,6 +187,7 @@ class MlflowRegistry:
 class _Version:
     version: str
     run_id: str
+    tags: dict[str, str]
 
 
 class InMemoryRegistry:
@@ -177,7 +197,7 @@ class InMemoryRegistry:
         self.name, self.packages = name, packages
         self.metrics: dict[str, dict[str, float]] = {}
         self._champion: str | None = None
-        self._count = 0
+        self._made: dict[tuple[str, str | None], RegisteredVersion] = {}
 
     def champion(self) -> str | None:
         """Return the version that is champion, or None before the first one."""
@@ -186,16 +206,19 @@ class InMemoryRegistry:
     def register(
         self, model: "TrainedModel", schema: FeatureSchema, canary: list[dict[str, Any]], facts: Mapping[str, str]
     ) -> RegisteredVersion:
-        """Keep a version and write its package."""
-        self._count += 1
-        version = str(self._count)
+        """Keep a version and write its package; the same model and cycle give the same version."""
+        key = (model.digest, facts.get("cycle"))
+        if key in self._made:
+            return self._made[key]
+        version = str(len(self._made) + 1)
         directory = self.packages / self.name / version
         save_package(
             directory, name=self.name, version=version, model_text=model.text, schema=schema, canary=canary,
             calibration=model.calibration, notes=dict(facts),
         )  # fmt: skip
         self.metrics[version] = {}
-        return RegisteredVersion(version, f"run-{version}", directory)
+        self._made[key] = RegisteredVersion(version, f"run-{version}", directory)
+        return self._made[key]
 
     def package(self, version: str) -> Path:
         """Return the directory of a version's package."""

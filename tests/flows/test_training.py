@@ -1,8 +1,6 @@
 """Training gives the same bytes straight or resumed, on one thread or two; another seed gives others."""
 
 import datetime as dt
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +10,21 @@ import pandas as pd
 import pytest
 
 from flows.adapters.data_store import FrameStore, Snapshot
+from flows.checkpoints import Checkpoints
 from flows.domain.features import FeatureSchema, encode_frame, infer_schema
 from flows.gateway.predictor import Calibration
 from flows.training import (
+    StoppedTooEarly,
     TrainedModel,
     _parameters,
-    apply_envelope,
     fit_calibration,
     held_for_calibration,
+    inputs_of,
     model_digest,
     train,
 )
 from simulation.plan import Envelope, Training
 from simulation.plan_file import read_plan
-
-
-@pytest.fixture(autouse=True)
-def _cpus_given_back() -> Iterator[None]:
-    """Give this process its CPUs back after a test that applied an envelope."""
-    before = os.sched_getaffinity(0)
-    yield
-    os.sched_setaffinity(0, before)
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +57,7 @@ def rows() -> tuple[Snapshot, FeatureSchema]:
 
 @pytest.fixture(scope="module")
 def model(rows: tuple[Snapshot, FeatureSchema], training: Training) -> TrainedModel:
-    before = os.sched_getaffinity(0)
-    found = train(*rows, training)
-    os.sched_setaffinity(0, before)
-    return found
+    return train(*rows, training)
 
 
 def test_a_run_resumed_from_disk_after_each_segment_gives_the_same_digest(
@@ -147,8 +136,90 @@ def test_calibration_finds_the_slope_and_intercept_that_spoiled_the_scores() -> 
     assert (found.slope, found.intercept) == pytest.approx((2.0, 0.5), abs=0.06)
 
 
-def test_the_envelope_is_read_back_from_the_system(training: Training) -> None:
-    said = apply_envelope(training)
-    assert said["cpus"] == str(max(os.sched_getaffinity(0)))
-    assert len(os.sched_getaffinity(0)) == 1
-    assert said["threads"] == "1"
+def kept(directory: Path, rows: tuple[Snapshot, FeatureSchema], training: Training) -> Checkpoints:
+    return Checkpoints(directory, inputs_of(rows[0].digest, rows[1], training))
+
+
+class Lost(Exception):
+    """A process that died at this round."""
+
+
+@pytest.mark.parametrize("dies_at", range(12))
+def test_a_run_that_dies_at_any_round_goes_on_to_the_same_digest(
+    rows: tuple[Snapshot, FeatureSchema], training: Training, model: TrainedModel, tmp_path: Path, dies_at: int
+) -> None:
+    def between(rounds: int) -> str:
+        if rounds == dies_at:
+            raise Lost
+        return ""
+
+    with pytest.raises(Lost):
+        train(*rows, training, checkpoints=kept(tmp_path, rows, training), between=between)
+    asked: list[int] = []
+
+    def note(rounds: int) -> str:
+        asked.append(rounds)
+        return ""
+
+    found = train(*rows, training, checkpoints=kept(tmp_path, rows, training), between=note)
+    assert found.digest == model.digest
+    assert asked[0] == 5 * (dies_at // 5), "it goes on from the last whole segment"
+
+
+@pytest.mark.parametrize("k", [1, 4, 5, 6, 10, 11])
+def test_a_run_stopped_after_k_rounds_is_the_model_of_a_plan_with_k_rounds_and_stays_so(
+    rows: tuple[Snapshot, FeatureSchema], training: Training, tmp_path: Path, k: int
+) -> None:
+    def stop(rounds: int) -> str:
+        return "users wait" if rounds == k else ""
+
+    found = train(*rows, training, checkpoints=kept(tmp_path, rows, training), between=stop)
+    assert (found.rounds, found.stopped) == (k, "users wait")
+    assert found.digest == train(*rows, training.model_copy(update={"rounds": k})).digest
+    again = train(*rows, training, checkpoints=kept(tmp_path, rows, training))
+    assert (again.digest, again.rounds, again.stopped) == (found.digest, k, "users wait"), "a stop is replayed"
+
+
+def test_a_run_stopped_before_its_first_round_has_no_model(
+    rows: tuple[Snapshot, FeatureSchema], training: Training, tmp_path: Path
+) -> None:
+    with pytest.raises(StoppedTooEarly, match="stopped before its first round: users wait"):
+        train(*rows, training, checkpoints=kept(tmp_path, rows, training), between=lambda rounds: "users wait")
+    assert kept(tmp_path, rows, training).latest() is None
+
+
+def test_between_is_asked_after_every_round_but_the_last_and_a_checkpoint_comes_first(
+    rows: tuple[Snapshot, FeatureSchema], training: Training, tmp_path: Path
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def between(rounds: int) -> str:
+        last = kept(tmp_path, rows, training).latest()
+        asked.append((rounds, last.rounds if last is not None else 0))
+        return ""
+
+    train(*rows, training, checkpoints=kept(tmp_path, rows, training), between=between)
+    assert asked == [(n, 5 * (n // 5)) for n in range(12)]
+
+
+@pytest.mark.parametrize("change", [{"threads": 2}, {"cpus": 0.5}, {"minutes": 7.0}, {"nice": 3}, {"memory_gib": 1.0}])
+def test_resource_settings_do_not_keep_a_run_from_going_on(
+    rows: tuple[Snapshot, FeatureSchema], training: Training, change: dict[str, Any]
+) -> None:
+    other = training.model_copy(update={"envelope": training.envelope.model_copy(update=change)})
+    assert inputs_of("d", rows[1], other) == inputs_of("d", rows[1], training)
+
+
+SHAPES: list[dict[str, Any]] = [
+    {"seed": 8}, {"num_leaves": 8}, {"rounds": 13}, {"segment_rounds": 4}, {"learning_rate": 0.06},
+    {"min_data_in_leaf": 21}, {"calibration_ratio": 0.3},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", SHAPES)
+def test_what_shapes_the_model_keeps_a_run_from_going_on(
+    rows: tuple[Snapshot, FeatureSchema], training: Training, change: dict[str, Any]
+) -> None:
+    other = training.model_copy(update=change)
+    assert inputs_of("d", rows[1], other) != inputs_of("d", rows[1], training)
+    assert inputs_of("e", rows[1], training) != inputs_of("d", rows[1], training)

@@ -2,10 +2,10 @@
 
 import datetime as dt
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -35,9 +35,7 @@ def trained() -> tuple[TrainedModel, FeatureSchema, pd.DataFrame]:
     snapshot = FrameStore(frame, "made").snapshot(since, since + dt.timedelta(days=9))
     training = read_plan(Path(__file__).parents[3] / "examples" / "plan.yaml").training
     small = {"rounds": 3, "segment_rounds": 3, "envelope": Envelope(nice=0)}
-    cpus = os.sched_getaffinity(0)
     model = train(snapshot, schema, training.model_copy(update=small))
-    os.sched_setaffinity(0, cpus)
     return model, schema, frame
 
 
@@ -120,8 +118,41 @@ def test_facts_metrics_and_digests_can_be_read_in_mlflow(
 
 
 def test_a_registry_that_cannot_be_reached_is_one_sentence(tmp_path: Path) -> None:
-    # MLflow refuses a scheme it does not know at once; it tries a silent server or a lost database for minutes.
-    absent = MlflowRegistry("bank", "ftp://registry.example", tmp_path, tmp_path)
-    with pytest.raises(RegistryUnreachable, match="MLflow cannot be reached") as refusal:
-        absent.champion()
-    assert "\n" not in str(refusal.value)
+    # MLflow refuses a scheme it does not know at once; a port where nobody listens it tries a few times.
+    for uri in ("ftp://registry.example", "http://127.0.0.1:9"):
+        absent = MlflowRegistry("bank", uri, tmp_path, tmp_path)
+        with pytest.raises(RegistryUnreachable, match="MLflow cannot be reached") as refusal:
+            absent.champion()
+        assert "\n" not in str(refusal.value)
+
+
+def test_a_registration_cut_off_at_any_step_is_finished_as_the_same_version(
+    mlflow_registry: MlflowRegistry,
+    trained: tuple[TrainedModel, FeatureSchema, pd.DataFrame],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A version carries its facts from its first moment, so a repeated run knows it again."""
+    from mlflow import MlflowClient
+
+    from flows.adapters import model_registry as module
+
+    model, schema, frame = trained
+    facts = {**FACTS, "cycle": "cut off"}
+
+    def cut(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    for place, step in (
+        (module, "save_package"),
+        (MlflowClient, "log_artifacts"),
+        (MlflowClient, "set_model_version_tag"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, step, cut)
+            with pytest.raises(KeyboardInterrupt):
+                mlflow_registry.register(model, schema, canary_rows(frame, schema), facts)
+    found = mlflow_registry.register(model, schema, canary_rows(frame, schema), facts)
+    client = MlflowClient(mlflow_registry.uri, mlflow_registry.uri)
+    versions = [v for v in client.search_model_versions("name = 'bank'") if v.tags.get("cycle") == "cut off"]
+    assert [str(v.version) for v in versions] == [found.version]
+    assert versions[0].tags["package_digest"] == load_package(found.package).digest
