@@ -28,7 +28,7 @@ test: $(STAMP) ## everything: check, theory, Prefect and the demo
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 theory: $(STAMP) ## the simulator against closed forms
 	$(BIN)/python -m pytest -q -m theory
