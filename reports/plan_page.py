@@ -29,6 +29,8 @@ def plan_page(files: CycleFiles) -> Page:
     if plan is not None:
         sections += [_window_section(plan), _history_section(plan)]
     sections.append(_verdict_section(files))
+    if certificate is not None and certificate.get("outlook"):
+        sections.append(_outlook_section(certificate["outlook"]))
     if plan is not None and plan.nights:
         sections.append(_nights_section(plan))
     return Page(
@@ -65,6 +67,35 @@ def _answer(files: CycleFiles) -> str:
         state = "cannot be read" if files.certificate.problem else "has not been issued yet"
         return f"{text} The simulator's certificate {state}."
     return f"{text} The simulator's verdict: {verdict_words(certificate)}."
+
+
+def _outlook_section(outlook: dict[str, Any]) -> Section:
+    """Return what was worked out beside the nights: how near they are to tipping, what the rollout can decide."""
+    blocks: list[Block] = []
+    if "metastability" in outlook:
+        blocks.append(Bullets(tuple(outlook["metastability"]["reasons"])))
+    if "decidability" in outlook:
+        decides = outlook["decidability"]
+        rows = tuple(
+            (
+                step["name"],
+                count(step["needed"]),
+                UNKNOWN if step["decided_at"] is None else moment(step["decided_at"]),
+                UNKNOWN if step["decided_late_at"] is None else moment(step["decided_late_at"]),
+                "yes" if step["lasts_enough"] else "no",
+            )
+            for step in decides["steps"]
+        )
+        columns = (
+            "Step",
+            "Requests needed",
+            "Come by, expected load",
+            "Come by, low load",
+            "Its minimum comes in time",
+        )
+        blocks.append(Text(decides["reason"]))
+        blocks.append(Table("What each step of the rollout needs to decide.", columns, rows, ("Requests needed",)))
+    return Section("Could it tip, and can the rollout decide?", tuple(blocks))
 
 
 def _clock_caveats(plan: PlanRecord) -> list[Note]:

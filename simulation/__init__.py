@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from simulation.experiment_until import simulate_until
     from simulation.plan import Plan
     from simulation.planning.recommend import recommend
+    from simulation.planning.sweep import sweep
     from simulation.planning.windows import find_windows
     from simulation.scenario import Scenario
     from simulation.selection import select_best
@@ -34,6 +35,7 @@ __all__ = [
     "serve_queue",
     "simulate",
     "simulate_until",
+    "sweep",
 ]
 
 _HOMES = {
@@ -49,6 +51,7 @@ _HOMES = {
     "serve_queue": "simulation.data_plane.fcfs",
     "simulate": "simulation.experiment",
     "simulate_until": "simulation.experiment_until",
+    "sweep": "simulation.planning.sweep",
 }
 
 

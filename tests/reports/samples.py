@@ -129,6 +129,28 @@ def certificate(calibrated: bool = False) -> dict[str, Any]:
         "reasons": ["retry-storm: P(the night misses the SLO) is not settled, run more replications."],
         "is_calibrated": calibrated,
         "scenarios": scenarios,
+        "outlook": {
+            "metastability": {"reasons": ["No minute is vulnerable: capacity exceeds the load with all its retries."]},
+            "decidability": {
+                "reason": "The shadow can decide first, at 2010-06-02 01:22 UTC, inside the window.",
+                "steps": [
+                    {
+                        "name": "shadow",
+                        "needed": 6852,
+                        "decided_at": "2010-06-02T01:22:00+00:00",
+                        "decided_late_at": "2010-06-02T02:07:00+00:00",
+                        "lasts_enough": True,
+                    },
+                    {
+                        "name": "canary 10%",
+                        "needed": 37681,
+                        "decided_at": "2010-06-02T03:23:00+00:00",
+                        "decided_late_at": None,
+                        "lasts_enough": False,
+                    },
+                ],
+            },
+        },
         "history_digest": "b2" * 32,
         "fingerprints": ["f"] * 120,
         "provenance": {
