@@ -4,7 +4,7 @@ import math
 
 from simulation.control_plane.world import Rank, SimEvents, World
 from simulation.data_plane.pool_settings import BLUE, GREEN
-from simulation.plan import Autoscaler
+from simulation.plan_serving import Autoscaler
 
 
 def autoscale(world: World, settings: Autoscaler) -> SimEvents:
