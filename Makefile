@@ -22,7 +22,7 @@ check: $(STAMP) ## lint, types, imports and quick tests, under a minute
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q -m "not theory and not prefect and not demo and not processes"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not theory and not prefect and not demo and not processes"
 
 test: $(STAMP) ## everything: check, theory, Prefect and the demo
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

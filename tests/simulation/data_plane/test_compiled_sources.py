@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numba import config
 
 import simulation
 from simulation.data_plane import arrivals, pool_changes
@@ -54,6 +55,7 @@ def test_a_change_of_any_file_changes_the_key(tmp_path):
     assert digest_of(*files) == before
 
 
+@pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is cached without the compiler")
 def test_an_edit_of_a_helper_in_another_file_reaches_a_kernel_that_is_cached(tmp_path):
     shutil.copytree(ROOT / "simulation", tmp_path / "simulation", ignore=shutil.ignore_patterns("__pycache__"))
     helper = tmp_path / "simulation" / "randomness.py"
