@@ -18,7 +18,7 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP) ## make the environment, run the whole loop on real data, print where the reports are
 	$(BIN)/lull demo
 
-check: $(STAMP) ## lint, types, imports and quick tests, under a minute
+check: $(STAMP) ## lint, types, imports and quick tests, two minutes
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports

@@ -225,7 +225,13 @@ def try_package(path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         child = subprocess.run(
-            [*command, str(path)], capture_output=True, text=True, timeout=60, env=environment, stdin=subprocess.DEVNULL
+            [*command, str(path)],
+            capture_output=True,
+            text=True,
+            errors="replace",  # LightGBM prints what it read, and that may be anything
+            timeout=60,
+            env=environment,
+            stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired as error:
         raise InvalidPackage(f"{path}: reading it took more than 60 s; the slot stays as it was") from error

@@ -1,6 +1,7 @@
 """A package that is corrupt, foreign or cannot reproduce its canary batch is refused by name, before it is loaded."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -156,3 +157,12 @@ def test_a_canary_batch_that_cannot_be_scored_is_refused_and_nothing_is_written(
             schema=trained.schema, canary=canary,
         )  # fmt: skip
     assert not list(tmp_path.rglob("*"))
+
+
+def test_what_a_dying_reader_prints_may_be_anything(path, monkeypatch):
+    """LightGBM repeats what it could not read, which need not be text."""
+    script = "import os; os.write(1, bytes([0xBB, 10])); os.write(2, bytes([0xBB, 10])); os.abort()"
+    run = subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda command, **more: run([command[0], "-c", script], **more))
+    with pytest.raises(InvalidPackage, match="a process that reads it dies"):
+        try_package(path)
