@@ -18,11 +18,17 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP) ## make the environment, run the whole loop on real data, print where the reports are
 	$(BIN)/lull demo
 
-check: $(STAMP) ## lint, types, imports and quick tests, two minutes
+# The rules, the plan and the simulator; what starts processes, draws for minutes or needs a server is for `make test`.
+QUICK = tests/architecture tests/flows/domain tests/simulation/control_plane tests/simulation/data_plane \
+  tests/simulation/planning $(wildcard tests/simulation/test_plan*.py) tests/simulation/test_scenario.py \
+  tests/simulation/test_verdict.py --ignore=tests/simulation/planning/test_every_zone.py \
+  --ignore=tests/simulation/planning/test_metastability.py
+
+check: $(STAMP) ## lint, types, imports and quick tests, under a minute
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not theory and not prefect and not demo and not processes"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(QUICK) -m "not theory and not prefect and not demo and not processes"
 
 test: $(STAMP) ## everything: check, theory, Prefect and the demo
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

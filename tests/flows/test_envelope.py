@@ -61,7 +61,8 @@ print(json.dumps([fine, refused]))"""
 
 
 def test_an_envelope_smaller_than_the_libraries_is_one_sentence() -> None:
-    with pytest.raises(MemoryLimitHit, match=r"memory_gib is 0\.01, and Python with its libraries alone takes \d\.\d\d GiB; raise it"):
+    said = r"memory_gib is 0\.01, and Python with its libraries alone takes \d\.\d\d GiB; raise it"
+    with pytest.raises(MemoryLimitHit, match=said):
         module._limit_memory(int(0.01 * GIB))
 
 
